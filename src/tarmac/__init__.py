@@ -1,0 +1,29 @@
+"""tarmac: the road a model runs on. Public names are loaded on first use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = ["TarmacError", "Workspace", "connect"]
+
+if TYPE_CHECKING:
+    from tarmac.core.errors import TarmacError
+    from tarmac.workspace import Workspace, connect
+
+_HOMES = {"TarmacError": "tarmac.core.errors", "Workspace": "tarmac.workspace", "connect": "tarmac.workspace"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tarmac' has no attribute '{name}'")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,67 @@
+"""The command line. Commands are made from the declarations of operations; nothing is imported before it is called."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from tarmac.cli.lazy import LazyGroup, command_group
+
+# every group of commands and where its operations are declared; a test holds this against the declarations
+GROUPS = {
+    "projects": ("store", "Owners of every named thing."),
+    "experiments": ("track", "Named groups of runs."),
+    "runs": ("track", "Executions: start, look, end."),
+    "manifests": ("store", "Immutable lists of files."),
+    "blobs": ("store", "Bytes by their digest."),
+    "jobs": ("flow", "Work that takes longer than an answer may."),
+    "audit": ("govern", "The ledger: who did what, and proof of it."),
+    "people": ("people", "Persons and their roles."),
+    "tokens": ("people", "What people's programs show to a server."),
+    "store": ("store", "Check, back up, restore, upgrade, collect garbage."),
+}
+SINGLE = {
+    "status": ("store", "The workspace at a glance."),
+    "lineage": ("store", "What made a thing, or what was made of it."),
+}
+OWN = {
+    "demo": "The life of a model, on this machine.",
+    "init": "Make a workspace here.",
+    "up": "Server, UI and jobs: one process.",
+    "doctor": "What is missing, and the command that mends it.",
+}
+
+
+def main() -> None:
+    from tarmac.cli.errors import run
+
+    sys.exit(run(root))
+
+
+root = LazyGroup(
+    name="tarmac",
+    help="The road a model runs on: versioned, reproducible, deployed, watched and governed models from one install.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for _name, _help in OWN.items():
+    root.add_lazy(_name, _help, f"tarmac.cli.{_name}:command")
+for _name, (_stage, _help) in SINGLE.items():
+    root.add_lazy(_name, _help, lambda name=_name, stage=_stage: command_group(name, stage, ""))  # type: ignore[misc]
+for _name, (_stage, _help) in GROUPS.items():
+    root.add_lazy(_name, _help, lambda name=_name, stage=_stage, text=_help: command_group(name, stage, text))  # type: ignore[misc]
+
+
+def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from tarmac import __version__
+
+        click.echo(f"tarmac {__version__}")
+        context.exit()
+
+
+root.params.append(
+    click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
+    )
+)

@@ -1,0 +1,53 @@
+"""What is done to a store that is not open: upgrade and restore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tarmac import store
+from tarmac.core.clock import iso
+from tarmac.core.errors import NotAWorkspace
+from tarmac.core.locks import acquire_or_refuse
+from tarmac.core.settings import Settings
+from tarmac.store import backup
+from tarmac.store import folder as folders
+
+
+@click.command("upgrade")
+@click.option("--workspace", "-w", type=click.Path(path_type=Path), help="The folder.  [default: the nearest]")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def upgrade(workspace: Path | None, dry_run: bool) -> None:
+    """Bring a store made by an older tarmac to this one's format. A backup is made first."""
+    folder = folders.at(workspace.absolute()) if workspace else folders.find(Path.cwd())
+    if folder is None or not folder.exists():
+        raise NotAWorkspace.at(workspace or Path.cwd())
+    lock = acquire_or_refuse(
+        folder.path / "server.lock", f"a server is up for {folder.path}", "stop it first, upgrade, start it again"
+    )
+    try:
+        for line in store.upgrade(folder, Settings.from_environment(), dry_run=dry_run):
+            click.echo(line)
+    finally:
+        lock.release()
+        lock.close()
+
+
+@click.command("restore")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path), default=".", help="The folder that gets the workspace."
+)
+@click.option("--store", "address", default="sqlite", help="For a Postgres backup: the address of an empty database.")
+def restore(source: Path, target: Path, address: str) -> None:
+    """Make a workspace out of a backup. What is there already is never overwritten."""
+    folder = folders.at(target.absolute())
+    contents = backup.restore(source, folder, Settings.from_environment(), address, lambda done, total, what: None)
+    click.echo(
+        f"restored {folder.path} as of {iso(contents.made_at)}: {contents.rows:,} rows, {contents.blobs:,} blobs"
+    )
+    click.echo(f"prove it: `tarmac store check -w {target}`")
+
+
+commands = {"upgrade": upgrade, "restore": restore}

@@ -1,0 +1,62 @@
+"""`tarmac.toml`: what a project says of itself. Unknown keys are errors, so that a typing mistake never passes."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tarmac.core.errors import Invalid, UnknownKey, bounded
+from tarmac.core.names import ProjectName
+
+FILE_NAME = "tarmac.toml"
+
+
+class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: ProjectName = "default"
+    goal: str = ""
+    owners: dict[str, str] = {}
+    timezone: str = "UTC"
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    garbage_hours: int = 24
+
+
+class ProjectFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    project: Project = Project()
+    retention: Retention = Retention()
+
+
+def find(start: Path) -> Path | None:
+    """The nearest project file, here or upwards."""
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    return None
+
+
+def load(path: Path) -> ProjectFile:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise Invalid(f"{path} cannot be read: {error.strerror}") from None
+    _refuse_unknown(path, "", document, ProjectFile)
+    try:
+        return msgspec.convert(document, ProjectFile)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"{path}: {error}") from None
+
+
+def _refuse_unknown(path: Path, where: str, document: dict[str, Any], shape: type[msgspec.Struct]) -> None:
+    fields = {field.name: field.type for field in msgspec.structs.fields(shape)}
+    for key, value in document.items():
+        if key not in fields:
+            raise UnknownKey.at(f"{path}{f' [{where}]' if where else ''}", bounded(key), fields)
+        inner = fields[key]
+        if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
+            _refuse_unknown(path, f"{where}.{key}".strip("."), value, inner)

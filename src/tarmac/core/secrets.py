@@ -1,0 +1,76 @@
+"""Values that must not be seen: `***` wherever they are printed, encoded or pickled."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from tarmac.core.errors import Invalid, NotFound
+
+MASK = "***"
+
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@\s:]*):[^@/\s]*@")
+
+
+class Secret:
+    """A value that shows itself only when asked by name."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return MASK
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return MASK
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+        return Secret, (MASK,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+def resolve(reference: str) -> Secret:
+    """The secret behind `env:NAME`, `file:PATH` or `keyring:SERVICE/USER`; anything else is the value itself."""
+    kind, _, rest = reference.partition(":")
+    if kind == "env":
+        if rest not in os.environ:
+            raise NotFound.named("environment variable", rest, hint=f"set it: `export {rest}=…`")
+        return Secret(os.environ[rest])
+    if kind == "file":
+        try:
+            return Secret(Path(rest).expanduser().read_text(encoding="utf-8").strip())
+        except OSError as error:
+            raise NotFound.named("secret file", rest, hint=error.strerror) from error
+    if kind == "keyring":
+        return _from_keyring(rest)
+    return Secret(reference)
+
+
+def _from_keyring(rest: str) -> Secret:
+    service, _, user = rest.partition("/")
+    try:
+        import keyring  # an extra: most machines have no keyring service
+    except ImportError:
+        raise Invalid("a secret is in the keyring, but keyring is not installed", hint="pip install keyring") from None
+    value = keyring.get_password(service, user)
+    if value is None:
+        raise NotFound.named("keyring entry", rest)
+    return Secret(value)
+
+
+def mask_url(url: str) -> str:
+    """A URL that can be shown: without its password."""
+    return _PASSWORD_IN_URL.sub(rf"\1:{MASK}@", url)

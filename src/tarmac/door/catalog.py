@@ -1,0 +1,35 @@
+"""Where operations are found: every stage's `operations.py`, and for the side that carries them out its `handlers.py`."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from tarmac.core.errors import NotFound
+from tarmac.core.operation import HANDLERS, SPECS, Handler, Spec
+
+STAGES = ("store", "people", "track", "flow", "govern")
+
+
+@cache
+def operations() -> dict[str, Spec]:
+    """Every operation by name; imports types only."""
+    for stage in STAGES:
+        import_module(f"tarmac.{stage}.operations")
+    return SPECS
+
+
+@cache
+def handlers() -> dict[str, Handler]:
+    """Every operation's handler; imports the stages themselves."""
+    operations()
+    for stage in STAGES:
+        import_module(f"tarmac.{stage}.handlers")
+    return HANDLERS
+
+
+def find(name: str) -> Spec:
+    spec = operations().get(name)
+    if spec is None:
+        raise NotFound.named("operation", name, operations(), hint="the list: GET /api/v1/openapi.json")
+    return spec

@@ -1,0 +1,171 @@
+"""The one door: every question and every change passes here, from Python, the command line and HTTP alike.
+
+Authorise, run, record the event, and turn every failure into one error shape.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from tarmac.core.actor import EVERYWHERE, Actor, Permission
+from tarmac.core.errors import Forbidden, Internal, TarmacError
+from tarmac.core.ids import time_ordered
+from tarmac.core.operation import Operation, Spec, Started, spec_of
+from tarmac.door import catalog
+from tarmac.door.jobs import Spawner
+from tarmac.flow import queries as job_rows
+from tarmac.flow.records import Job
+from tarmac.store import Store
+from tarmac.store.blobs import rows as blob_rows
+from tarmac.store.blobs.folder import Incoming, Stored
+from tarmac.store.blobs.rows import Blob
+from tarmac.store.sql import Batch, Event, Reader, Tx
+from tarmac.store.writer import Done, Work
+
+log = logging.getLogger("tarmac")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Door:
+    """Dispatch for one open store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.jobs = Spawner(store)
+        self._handlers = catalog.handlers()
+
+    def dispatch(self, request: Operation[Any], actor: Actor, project: str) -> Any:
+        """Do it now, in this thread, and answer."""
+        spec = spec_of(request)
+        if spec.kind == "query":
+            return self.query(spec, request, actor, project)
+        ready = threading.Event()
+        outcome: list[Any] = [None, None]
+
+        def done(answer: Any, error: BaseException | None) -> None:
+            outcome[:] = answer, error
+            ready.set()
+
+        self.submit(spec, request, actor, project, done)
+        ready.wait()
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
+
+    def query(self, spec: Spec, request: Operation[Any], actor: Actor, project: str) -> Any:
+        authorise(spec, actor, project)
+        key = self.store.project_key(project)
+        try:
+            with self.store.database.read() as connection:
+                return self._handlers[spec.name].apply(request, Reader(connection, key, project, actor))
+        except Exception as error:
+            raise in_our_words(spec.name, error) from error
+
+    def submit(self, spec: Spec, request: Operation[Any], actor: Actor, project: str, done: Done) -> None:
+        """Start a command or a job; `done(answer, error)` is called once what it changed is durable."""
+        authorise(spec, actor, project)
+        key = self.store.project_key(project)
+        work = (
+            self._command(spec, request, actor, project, key)
+            if spec.kind == "command"
+            else self._job(spec, request, actor, project, key)
+        )
+
+        def finished(answer: Any, error: BaseException | None) -> None:
+            if error is not None:
+                done(None, in_our_words(spec.name, error))
+                return
+            if isinstance(answer, Started) or (isinstance(answer, Job) and answer.state == "queued"):
+                self.jobs.start(answer.id)
+            done(answer, None)
+
+        self.store.writer.submit(work, finished)
+
+    def _command(self, spec: Spec, request: Operation[Any], actor: Actor, project: str, key: int) -> Work:
+        handler = self._handlers[spec.name]
+        extra: tuple[Any, ...] = ()
+        if handler.prepare is not None:
+            try:
+                with self.store.database.read() as connection:
+                    extra = (handler.prepare(request, Reader(connection, key, project, actor)),)
+            except Exception as error:
+                raise in_our_words(spec.name, error) from error
+        payload = _encode(request)
+
+        def work(batch: Batch) -> Any:
+            tx = Tx(batch, key, project, actor)
+            answer = handler.apply(request, tx, *extra)
+            if tx.changed:
+                subject = tx.subject or _subject(spec, answer)
+                batch.events.append(Event(project, batch.now, actor.signature, spec.name, subject, payload))
+            return answer
+
+        return work
+
+    def _job(self, spec: Spec, request: Operation[Any], actor: Actor, project: str, key: int) -> Work:
+        payload = _encode(request)
+        id = time_ordered()
+
+        def work(batch: Batch) -> Started[Any]:
+            job_rows.add(Tx(batch, key, project, actor), id, spec.name, payload.decode())
+            batch.events.append(Event(project, batch.now, actor.signature, spec.name, f"jobs/{id}", payload))
+            return Started(id)
+
+        return work
+
+    def keep_blob(self, stored: Stored, actor: Actor, project: str) -> None:
+        """Make uploaded bytes exist. Bytes alone leave no event; the manifest that binds them does."""
+        _allow("upload blobs", "write", actor, project)
+        key = self.store.project_key(project)
+        try:
+            used = self.store.writer.call(lambda batch: blob_rows.add(Tx(batch, key, project, actor), stored))
+            if not used:
+                self.store.blobs.delete(stored.place)
+        finally:
+            stored.settle()
+
+    def receive_blob(self, actor: Actor, project: str) -> Incoming:
+        _allow("upload blobs", "write", actor, project)
+        self.store.project_key(project)
+        return self.store.blobs.receive()
+
+    def find_blob(self, digest: str, actor: Actor, project: str) -> Blob:
+        _allow("read blobs", "read", actor, project)
+        key = self.store.project_key(project)
+        with self.store.database.read() as connection:
+            return blob_rows.find(Reader(connection, key, project, actor), digest)
+
+    def read_blob(self, blob: Blob, start: int, end: int) -> Iterator[bytes]:
+        return self.store.blobs.read(blob.digest, blob.place, blob.size, blob.blocks, start, end)
+
+    def close(self) -> None:
+        self.jobs.close()
+        self.store.close()
+
+
+def authorise(spec: Spec, actor: Actor, project: str) -> None:
+    _allow(spec.name, spec.needs, actor, EVERYWHERE if spec.scope == "workspace" else project)
+
+
+def _allow(doing: str, needs: Permission, actor: Actor, where: str) -> None:
+    if not actor.may(needs, where):
+        raise Forbidden.to(actor.name, doing, needs, "the whole workspace" if where == EVERYWHERE else where)
+
+
+def in_our_words(doing: str, error: BaseException) -> TarmacError:
+    """Every failure as one of the tree; what nobody foresaw goes to the log with its traceback."""
+    if isinstance(error, TarmacError):
+        return error
+    log.error("%s failed", doing, exc_info=error)
+    return Internal(f"{doing} failed: {type(error).__name__}", hint="the server's log says more; please report it")
+
+
+def _subject(spec: Spec, answer: Any) -> str:
+    name = getattr(answer, "id", None) or getattr(answer, "name", "")
+    return f"{spec.name.partition('.')[0]}/{name}"

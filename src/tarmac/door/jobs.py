@@ -1,0 +1,63 @@
+"""Jobs run in processes of their own: a crash, a leak or a long computation there harms nobody here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+from tarmac.core.errors import TarmacError
+from tarmac.flow.jobs import end_lost
+from tarmac.store import Store
+
+PATIENCE_SECONDS = 10.0
+
+
+class Spawner:
+    """Starts the process of each job and says so when one is gone without a word."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._watchers: list[threading.Thread] = []
+
+    def start(self, id: str) -> None:
+        folder = self._store.folder
+        folder.jobs.mkdir(exist_ok=True)
+        log_file = folder.jobs / f"{id}.log"
+        # a process group of its own keeps Ctrl-C away, but not a session: the scheduler would then give it as much as us
+        apart = {"process_group": 0} if sys.platform != "win32" else {}
+        with log_file.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "tarmac.door.child", str(folder.path.absolute()), id],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                **apart,
+            )
+        self._processes[id] = process
+        watcher = threading.Thread(target=self._watch, args=(id, process), name=f"tarmac-job-{id[:8]}", daemon=True)
+        self._watchers.append(watcher)
+        watcher.start()
+
+    def _watch(self, id: str, process: subprocess.Popen[bytes]) -> None:
+        exit_code = process.wait()
+        try:
+            end_lost(self._store, id, exit_code, self._store.folder.jobs / f"{id}.log")
+        except TarmacError:
+            return  # the store is away; the missing heartbeat says the same in a moment
+        finally:
+            self._processes.pop(id, None)
+
+    def close(self) -> None:
+        """Ask what still runs to stop at a clean place, where it can be resumed."""
+        for process in list(self._processes.values()):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for watcher in self._watchers:
+            watcher.join(PATIENCE_SECONDS)
+        for process in list(self._processes.values()):
+            process.kill()

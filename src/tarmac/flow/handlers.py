@@ -1,0 +1,49 @@
+"""How jobs are seen, stopped and taken up again. Who starts their processes is the door."""
+
+from __future__ import annotations
+
+from tarmac.core.clock import now
+from tarmac.core.errors import Conflict
+from tarmac.core.operation import handles
+from tarmac.flow import operations as ops
+from tarmac.flow import queries
+from tarmac.flow.records import OPEN, Job, LogPart
+from tarmac.store.sql import Reader, Tx
+
+
+@handles(ops.ListJobs)
+def list_jobs(request: ops.ListJobs, read: Reader) -> ops.JobPage:
+    found = queries.jobs(read, request.state, request.before, request.limit, now())
+    return ops.JobPage(jobs=found, next=found[-1].id if len(found) == request.limit else None)
+
+
+@handles(ops.GetJob)
+def get_job(request: ops.GetJob, read: Reader) -> Job:
+    return queries.job(read, request.id, now())
+
+
+@handles(ops.ReadJobLog)
+def read_job_log(request: ops.ReadJobLog, read: Reader) -> LogPart:
+    text, ended = queries.log(read, request.id, request.start)
+    return LogPart(text=text, next=request.start + len(text), ended=bool(ended))
+
+
+@handles(ops.CancelJob)
+def cancel_job(request: ops.CancelJob, tx: Tx) -> Job:
+    job = queries.job(tx, request.id, tx.now)
+    if job.state == "interrupted":
+        queries.finish(tx.connection, job.id, "cancelled", "", "", tx.now)
+    elif job.state in OPEN:
+        queries.ask_to_cancel(tx, job.id)
+    else:
+        raise Conflict(f"job {job.id} has ended already: {job.state}")
+    return queries.job(tx, request.id, tx.now)
+
+
+@handles(ops.ResumeJob)
+def resume_job(request: ops.ResumeJob, tx: Tx) -> Job:
+    job = queries.job(tx, request.id, tx.now)
+    if job.state not in ("interrupted", "cancelled", "failed"):
+        raise Conflict(f"job {job.id} is {job.state}: there is nothing to resume")
+    queries.requeue(tx, job.id)
+    return queries.job(tx, job.id, tx.now)

@@ -1,0 +1,91 @@
+"""The ASGI application: guard, who asks, then the API, a stream or a page. Raw ASGI, because every layer costs."""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import parse_qsl
+
+from tarmac.core.errors import Invalid, NotFound
+from tarmac.door.dispatch import Door, in_our_words
+from tarmac.server import stream
+from tarmac.server.api import Api, split_path
+from tarmac.server.auth import Authenticator, Peer
+from tarmac.server.guard import Guard
+from tarmac.server.pages import Pages
+from tarmac.server.wire import Gone, Receive, Scope, Send, refuse
+
+log = logging.getLogger("tarmac")
+
+
+class App:
+    """One server's front door."""
+
+    def __init__(self, door: Door, guard: Guard) -> None:
+        self.auth = Authenticator(door.store)
+        self._door = door
+        self._guard = guard
+        self._api = Api(door)
+        self._pages = Pages(self.auth)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        started = False
+
+        async def watched(message: dict[str, object]) -> None:  # once an answer has begun it cannot become an error
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._http(scope, receive, watched)  # type: ignore[arg-type]
+        except Gone:
+            return
+        except Exception as fault:
+            error = in_our_words(f"{scope['method']} {scope['path'][:200]}", fault)
+            if started:
+                log.error("an answer was cut off: %s", error.message)
+                raise
+            await refuse(send, error)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method, path = scope["method"], scope["path"]
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._guard.check(method, path, headers)
+        if not path.startswith("/api/"):
+            await self._pages.serve(scope, receive, send)
+            return
+        peer: Peer = scope.get("tarmac.peer") or Peer(scope.get("client"), scope.get("server"))
+        actor = self.auth.actor(headers, peer)
+        if path == "/api/v1/openapi.json":
+            await self._pages.openapi(send)
+            return
+        project, rest = split_path(path)
+        if rest.startswith("blobs/"):
+            digest = rest[6:]
+            if method == "PUT":
+                await stream.put_blob(self._door, digest, project, actor, receive, send)
+            elif method in ("GET", "HEAD"):
+                await stream.get_blob(self._door, digest, project, actor, method, headers, send)
+            else:
+                raise Invalid(f"blobs are sent with PUT and read with GET, not {method}")
+        elif rest == "events":
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+            await stream.until_gone(receive, stream.follow_events(self._door, project, actor, query, headers, send))
+        elif "/" in rest or not rest:
+            raise NotFound.named("address", path, hint="operations are at /api/v1/p/PROJECT/OPERATION")
+        else:
+            spec = await self._api.call(rest, project, method, scope["query_string"], headers, actor, receive, send)
+            if spec.kind == "command" and spec.name.startswith(("people.", "tokens.")):
+                self.auth.forget()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                self._api.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return

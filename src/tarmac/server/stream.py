@@ -1,0 +1,168 @@
+"""What flows instead of being answered at once: blobs up and down, and the ledger as it grows. Fixed memory each."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tarmac.core.actor import Actor
+from tarmac.core.errors import Invalid, NotFound, TarmacError
+from tarmac.door import catalog
+from tarmac.door.dispatch import Door
+from tarmac.govern.operations import AuditPage, ListEvents
+from tarmac.server.wire import Gone, Receive, Send, answer, encode
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
+WRITE_AT_ONCE = 1024 * 1024
+LOOK_EVERY_SECONDS = 0.2
+SIGN_OF_LIFE_SECONDS = 15.0
+EVENTS_AT_ONCE = 500
+
+
+async def put_blob(door: Door, digest: str, project: str, actor: Actor, receive: Receive, send: Send) -> None:
+    """Take bytes under the digest their sender gives; nothing exists until all of them fit it."""
+    _check_digest(digest)
+    loop = asyncio.get_running_loop()
+    incoming = await loop.run_in_executor(None, door.receive_blob, actor, project)
+    held, size = [], 0
+    try:
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            held.append(message.get("body", b""))
+            size += len(held[-1])
+            more = message.get("more_body", False)
+            if size >= WRITE_AT_ONCE or not more:
+                await loop.run_in_executor(None, incoming.write, b"".join(held))
+                held, size = [], 0
+        stored = await loop.run_in_executor(None, incoming.finish, digest)
+    except BaseException:
+        incoming.abandon()
+        raise
+    await loop.run_in_executor(None, door.keep_blob, stored, actor, project)
+    await answer(send, encode({"digest": stored.digest, "size": stored.size}))
+
+
+async def get_blob(
+    door: Door, digest: str, project: str, actor: Actor, method: str, headers: dict[bytes, bytes], send: Send
+) -> None:
+    """Send a blob or a range of it; every block is verified before it leaves."""
+    _check_digest(digest)
+    loop = asyncio.get_running_loop()
+    blob = await loop.run_in_executor(None, door.find_blob, digest, actor, project)
+    start, end, status = 0, blob.size, 200
+    extra: list[tuple[bytes, bytes]] = []
+    if (wanted := headers.get(b"range")) is not None:
+        start, end = _range(wanted, blob.size)
+        status = 206
+        extra = [(b"content-range", f"bytes {start}-{end - 1}/{blob.size}".encode())]
+    pieces = door.read_blob(blob, start, end)
+    first = (
+        b"" if method == "HEAD" else await loop.run_in_executor(None, _next, pieces)
+    )  # damage found here is an error
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", b"application/octet-stream"),
+                (b"content-length", str(end - start).encode()),
+                (b"accept-ranges", b"bytes"),
+                (b"etag", f'"{digest}"'.encode()),
+                (b"cache-control", b"private, immutable, max-age=31536000"),
+                (b"x-content-type-options", b"nosniff"),
+                (b"content-disposition", b"attachment"),
+                *extra,
+            ],
+        }
+    )
+    piece: bytes | None = first
+    while piece:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        piece = await loop.run_in_executor(None, _next, pieces)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def follow_events(
+    door: Door, project: str, actor: Actor, query: dict[str, str], headers: dict[bytes, bytes], send: Send
+) -> None:
+    """Sealed events as server-sent events, from a position on: none missed, none twice."""
+    last = headers.get(b"last-event-id", query.get("after", "0").encode()).decode("latin-1")
+    if not last.isdecimal() or len(last) > 18:
+        raise Invalid(f"`after` must be the position of an event, not `{last[:40]}`")
+    position, spec = int(last), catalog.find("audit.ls")
+    loop = asyncio.get_running_loop()
+
+    async def page() -> AuditPage:
+        request = ListEvents(after=position, limit=EVENTS_AT_ONCE)
+        found: AuditPage = await loop.run_in_executor(None, door.query, spec, request, actor, project)
+        return found
+
+    found = await page()  # a refusal is still an ordinary answer here
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")],
+        }
+    )
+    quiet_since = time.monotonic()
+    while True:
+        if found.events:
+            text = b"".join(b"id: %d\ndata: %s\n\n" % (event.position, encode(event)) for event in found.events)
+            await send({"type": "http.response.body", "body": text, "more_body": True})
+            position, quiet_since = found.events[-1].position, time.monotonic()
+        elif time.monotonic() - quiet_since > SIGN_OF_LIFE_SECONDS:
+            await send({"type": "http.response.body", "body": b": still here\n\n", "more_body": True})
+            quiet_since = time.monotonic()
+        if len(found.events) < EVENTS_AT_ONCE:
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+        try:
+            found = await page()
+        except TarmacError:
+            await asyncio.sleep(1.0)  # the store is away for a moment; the position is not lost
+            found = AuditPage(events=[])
+
+
+async def until_gone(receive: Receive, work: Any) -> None:
+    """Run `work` until the client leaves."""
+    task = asyncio.ensure_future(work)
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    watcher = asyncio.ensure_future(watch())
+    done, pending = await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+    for other in pending:
+        other.cancel()
+    if task in done:
+        task.result()
+
+
+def _next(pieces: Iterator[bytes]) -> bytes | None:
+    return next(pieces, None)
+
+
+def _check_digest(digest: str) -> None:
+    if not DIGEST.fullmatch(digest):
+        raise NotFound.named("blob", digest, hint="a digest is 64 hex digits of BLAKE3")
+
+
+def _range(wanted: bytes, size: int) -> tuple[int, int]:
+    match = RANGE.fullmatch(wanted.strip())
+    if not match or not (match[1] or match[2]):
+        raise Invalid("only one range of bytes can be asked for", hint="Range: bytes=START-END")
+    if not match[1]:
+        start, end = max(0, size - int(match[2])), size
+    else:
+        start, end = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
+    if start >= end:
+        raise Invalid(f"the range is outside of the blob's {size} bytes")
+    return start, end

@@ -1,0 +1,142 @@
+"""`tarmac up`: one process that answers, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tarmac.core.clock import now
+from tarmac.core.errors import Busy, Invalid, Refused
+from tarmac.core.locks import acquire_or_refuse
+from tarmac.core.settings import Settings
+from tarmac.door.dispatch import Door
+from tarmac.people.queries import anybody
+from tarmac.server.app import App
+from tarmac.server.auth import Peer
+from tarmac.server.guard import Guard, is_loopback
+from tarmac.store import Store
+from tarmac.store.folder import write_private
+from tarmac.workspace import token_file
+
+IDLE_SECONDS = 75
+STOP_SECONDS = 10
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, with each connection's peer passed on: who they are is asked once for each connection."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._peer = Peer(self.client, self.server)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["tarmac.peer"] = self._peer  # type: ignore[typeddict-unknown-key]
+
+
+def up(
+    store: Store,
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    allow_hosts: tuple[str, ...],
+    say: Callable[[str], None],
+) -> None:
+    """Serve the store until SIGINT or SIGTERM."""
+    _refuse_open_door(store, host)
+    lock = acquire_or_refuse(
+        store.folder.path / "server.lock",
+        f"a server is up already for {store.folder.path}{_where(store)}",
+        "use that one, or stop it first",
+    )
+    try:
+        listening = _listen(host, port)
+        port = listening.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{port}"
+        door = Door(store)
+        app = App(door, Guard({shown, *allow_hosts}))
+        store.start_sealing()
+        own_token = token_file(settings, url)
+        own_token.parent.mkdir(parents=True, exist_ok=True)
+        write_private(own_token, app.auth.local_token)
+        facts = store.folder.path / "server.json"
+        facts.write_text(json.dumps({"url": url, "pid": os.getpid(), "started_at": now()}), encoding="utf-8")
+        say(f"tarmac is up: {url}/?key={app.auth.one_time_key()}")
+        try:
+            _run(app, listening)
+        finally:
+            own_token.unlink(missing_ok=True)
+            facts.unlink(missing_ok=True)
+            door.close()
+    finally:
+        lock.release()
+        lock.close()
+
+
+def _run(app: App, listening: socket.socket) -> None:
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http=Protocol,
+        ws="none",
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    try:
+        server.run(sockets=[listening])
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return  # a signal is how a server is meant to end
+
+
+def _refuse_open_door(store: Store, host: str) -> None:
+    if is_loopback(host):
+        return
+    with store.database.read() as connection:
+        known = anybody(connection)
+    if not known:
+        raise Refused(
+            f"{host} can be reached from elsewhere, and this workspace knows no people: anybody could do anything",
+            hint="make an admin first: `tarmac people add NAME --role admin` and `tarmac tokens create NAME`",
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    if sys.platform != "win32":  # there it would let two servers have one port
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(2048)
+    except socket.gaierror as error:
+        raise Invalid(f"`{host}` is no address of this machine: {error.strerror}") from None
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise Busy(
+            f"port {port} of {host} cannot be used: {getattr(error, 'strerror', error)}",
+            hint="choose another: `tarmac up --port 0` takes any free one",
+        ) from None
+    return listening
+
+
+def _where(store: Store) -> str:
+    try:
+        facts = json.loads((store.folder.path / "server.json").read_text(encoding="utf-8"))
+        return f" at {facts['url']} (process {facts['pid']})"
+    except (OSError, ValueError, KeyError):
+        return ""

@@ -1,0 +1,28 @@
+"""What the handler of a job is given: the store, and a way to tell how far it is."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from tarmac.core.actor import Actor
+from tarmac.store import Store
+
+
+class JobContext(Protocol):
+    """Implemented in `tarmac.flow.jobs`; handlers see only this."""
+
+    store: Store
+    actor: Actor
+    project: int
+    project_name: str
+    id: str
+    saved: dict[str, Any]
+
+    def progress(self, done: int, total: int = 0, message: str = "") -> None:
+        """Tell how far the work is; raises `Cancelled` when somebody asked it to stop."""
+
+    def log(self, text: str) -> None:
+        """A line for people, kept with the job."""
+
+    def checkpoint(self, values: dict[str, Any]) -> None:
+        """Remember what is done, so that the next try goes on from here."""

@@ -1,0 +1,109 @@
+"""Manifests: immutable lists of files over blobs. Data versions, packages and results are all of this kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tarmac.core.digest import digest
+from tarmac.core.errors import Invalid, NotFound
+from tarmac.core.ids import time_ordered
+from tarmac.store.blobs import rows as blobs
+from tarmac.store.records import File, Manifest
+from tarmac.store.sql import Reader, Row, Tx
+
+COLUMNS = "id, kind, digest, files, size, created_at"
+
+
+def commit(tx: Tx, kind: str, files: Sequence[File]) -> Manifest | list[str]:
+    """The new manifest, or the digests that have to be uploaded first; never a manifest with a hole."""
+    ordered = sorted(files, key=lambda file: file.path)
+    for before, after in zip(ordered, ordered[1:], strict=False):
+        if before.path == after.path:
+            raise Invalid(f"`{after.path}` stands in the list twice")
+        if after.path.startswith(before.path + "/"):
+            raise Invalid(f"`{before.path}` cannot be a file and a folder (`{after.path}`)")
+    wanted = {file.digest for file in ordered}
+    sizes = blobs.lock_sizes(tx, list(wanted))
+    if absent := sorted(wanted - sizes.keys()):
+        return absent
+    for file in ordered:
+        if sizes[file.digest] != file.size:
+            raise Invalid(f"`{file.path}` is said to have {file.size} bytes; its blob has {sizes[file.digest]}")
+    blobs.count_refs(tx, list(wanted), +1)
+    manifest = Manifest(
+        id=time_ordered(),
+        kind=kind,
+        digest=manifest_digest(ordered),
+        files=len(ordered),
+        size=sum(file.size for file in ordered),
+        created_at=tx.now,
+    )
+    key = tx.value(
+        "INSERT INTO manifests (project, id, kind, digest, files, size, created_at) "
+        "VALUES (:project, :id, :kind, :digest, :files, :size, :created_at) RETURNING key",
+        project=tx.project,
+        **msgspec.structs.asdict(manifest),
+    )
+    tx.insert(
+        "manifest_files",
+        ("manifest", "path", "digest", "size"),
+        [(key, file.path, file.digest, file.size) for file in ordered],
+    )
+    return manifest
+
+
+def manifest_digest(ordered: Sequence[File]) -> str:
+    """One digest for names and bytes of all files, whatever store they lie in."""
+    return digest(msgspec.json.encode([(file.path, file.digest, file.size) for file in ordered]))
+
+
+def get(read: Reader, id: str) -> Manifest:
+    return _manifest(_row(read, id)[1:])
+
+
+def files(read: Reader, id: str, after: str, limit: int) -> list[File]:
+    rows = read.all(
+        "SELECT path, digest, size FROM manifest_files WHERE manifest = :key AND path > :after ORDER BY path LIMIT :n",
+        key=_row(read, id)[0],
+        after=after,
+        n=limit,
+    )
+    return [File(path=path, digest=found, size=size) for path, found, size in rows]
+
+
+def newest(read: Reader, before: str, limit: int) -> list[Manifest]:
+    rows = read.all(
+        f"SELECT {COLUMNS} FROM manifests WHERE project = :project AND id < :before ORDER BY id DESC LIMIT :n",
+        project=read.project,
+        before=before or "~",
+        n=limit,
+    )
+    return [_manifest(row) for row in rows]
+
+
+def delete(tx: Tx, id: str) -> Manifest:
+    """Forget the list; its blobs go with the next gc unless another manifest needs them."""
+    key, *rest = _row(tx, id)
+    digests = tx.all("SELECT DISTINCT digest FROM manifest_files WHERE manifest = :key", key=key)
+    blobs.count_refs(tx, [row[0] for row in digests], -1)
+    tx.run("DELETE FROM manifest_files WHERE manifest = :key", key=key)
+    tx.run("DELETE FROM manifests WHERE key = :key", key=key)
+    return _manifest(rest)
+
+
+def _row(read: Reader, id: str) -> Row:
+    lock = blobs.FOR_UPDATE[read.kind] if isinstance(read, Tx) else ""
+    row = read.one(
+        f"SELECT key, {COLUMNS} FROM manifests WHERE project = :project AND id = :id {lock}",
+        project=read.project,
+        id=id,
+    )
+    if row is None:
+        raise NotFound.named("manifest", id, hint="`tarmac manifests ls` lists them")
+    return row
+
+
+def _manifest(row: Sequence[object]) -> Manifest:
+    return Manifest(**dict(zip(COLUMNS.split(", "), row, strict=True)))  # type: ignore[arg-type]

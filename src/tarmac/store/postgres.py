@@ -1,0 +1,202 @@
+"""Postgres: the same schema and statements, for several servers at once."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg
+
+from tarmac.core.errors import Busy, Full, Internal, Invalid, ReadOnly, TarmacError, Unreachable
+from tarmac.core.secrets import Secret, mask_url
+from tarmac.store.sql import Kind, Retry, Row, insert_statement, portions, to_percent
+
+IDLE_READERS = 8
+CONNECT_SECONDS = 10
+LOCK_SPACE = 0x7A12
+
+_numbers = itertools.count()
+_inherited: list[psycopg.Connection[Any]] = []
+"""Connections that a forked child found: kept, so that they are never closed there."""
+
+
+def translate(error: psycopg.Error, place: str) -> TarmacError:
+    """The same fault in tarmac's words."""
+    text = str(error).strip().split("\n")[0]
+    if isinstance(error, pg.DiskFull):
+        return Full.at(place)
+    if isinstance(error, (pg.ReadOnlySqlTransaction, pg.InsufficientPrivilege)):
+        return ReadOnly(f"{place} cannot be written: {text}")
+    if isinstance(error, (pg.LockNotAvailable, pg.QueryCanceled, pg.TooManyConnections)):
+        return Busy(f"{place} is busy: {text}")
+    if isinstance(error, psycopg.OperationalError):
+        return Unreachable(f"{place} does not answer: {text}", hint="check that Postgres runs and the address is right")
+    if isinstance(error, (pg.DataError, pg.InvalidTextRepresentation)):
+        return Invalid(f"a value cannot be stored: {text}")
+    return Internal(f"{place}: {text}")
+
+
+class PostgresConnection:
+    kind: Kind = "postgres"
+
+    def __init__(self, raw: psycopg.Connection[Row]) -> None:
+        self.raw = raw
+        self._cursor = raw.cursor(binary=False)
+
+    def _execute(self, sql: str, values: dict[str, Any]) -> psycopg.Cursor[Row]:
+        return self._cursor.execute(to_percent(sql), values)
+
+    def all(self, sql: str, **values: Any) -> list[Row]:
+        return self._execute(sql, values).fetchall()
+
+    def one(self, sql: str, **values: Any) -> Row | None:
+        return self._execute(sql, values).fetchone()
+
+    def value(self, sql: str, **values: Any) -> Any:
+        row = self._execute(sql, values).fetchone()
+        return row[0] if row else None
+
+    def run(self, sql: str, **values: Any) -> int:
+        return self._execute(sql, values).rowcount
+
+    def pieces(self, sql: str, size: int, **values: Any) -> Iterator[list[Row]]:
+        if self.raw.autocommit and self.raw.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            raise RuntimeError("pieces need a snapshot: database.read(snapshot=True)")
+        with self.raw.cursor(name=f"pieces_{next(_numbers)}") as cursor:
+            cursor.execute(to_percent(sql), values)
+            while rows := cursor.fetchmany(size):
+                yield rows
+
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row], *, otherwise: str = "") -> None:
+        names = tuple(columns)
+        start = 0
+        for size in portions(len(rows), 60_000 // len(names)):
+            flat = [value for row in rows[start : start + size] for value in row]
+            self._cursor.execute(insert_statement(table, names, size, "%s", otherwise), flat)
+            start += size
+
+    def begin(self) -> None:
+        self._cursor.execute("BEGIN")
+
+    def commit(self) -> None:
+        self._cursor.execute("COMMIT")
+
+    def rollback(self) -> None:
+        if not self.raw.closed and self.raw.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            self._cursor.execute("ROLLBACK")
+
+    def savepoint(self) -> None:
+        self._cursor.execute("SAVEPOINT item")
+
+    def release(self) -> None:
+        self._cursor.execute("RELEASE item")
+
+    def recover(self, error: Exception) -> Exception:
+        if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)) or self.raw.closed:
+            raise error
+        self._cursor.execute("ROLLBACK TO SAVEPOINT item; RELEASE SAVEPOINT item")
+        return translate(error, "the store") if isinstance(error, psycopg.Error) else error
+
+
+class PostgresDatabase:
+    """One writing connection and a few reading ones to a Postgres address."""
+
+    kind: Kind = "postgres"
+
+    def __init__(self, url: Secret) -> None:
+        self._url = url
+        self.place = mask_url(url.reveal())
+        self._writer: PostgresConnection | None = None
+        self._readers: list[PostgresConnection] = []
+        self._thread = threading.RLock()
+
+    def _open(self) -> PostgresConnection:
+        raw: psycopg.Connection[Row] = psycopg.connect(
+            self._url.reveal(), autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="tarmac"
+        )
+        return PostgresConnection(raw)
+
+    @contextmanager
+    def read(self, *, snapshot: bool = False) -> Iterator[PostgresConnection]:
+        """Each statement sees the newest commit; with `snapshot` all of them see the same moment."""
+        try:
+            connection = self._reader()
+            try:
+                if snapshot:
+                    connection.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                yield connection
+            finally:
+                if not connection.raw.closed:
+                    connection.rollback()
+                    self._give_back(connection)
+        except psycopg.Error as error:
+            raise translate(error, self.place) from error
+
+    def _reader(self) -> PostgresConnection:
+        while self._readers:
+            connection = self._readers.pop()
+            if not connection.raw.closed and not connection.raw.broken:
+                return connection
+        return self._open()
+
+    def _give_back(self, connection: PostgresConnection) -> None:
+        if len(self._readers) < IDLE_READERS:
+            self._readers.append(connection)
+        else:
+            connection.raw.close()
+
+    @contextmanager
+    def write(self) -> Iterator[PostgresConnection]:
+        """The writing connection of this process; other processes have theirs."""
+        with self._thread:
+            try:
+                if self._writer is None or self._writer.raw.closed or self._writer.raw.broken:
+                    self._writer = self._open()
+                yield self._writer
+            except (pg.DeadlockDetected, pg.SerializationFailure) as error:
+                raise Retry from error
+            except psycopg.Error as error:
+                raise translate(error, self.place) from error
+            finally:
+                if self._writer is not None and (self._writer.raw.closed or self._writer.raw.broken):
+                    self._writer = None
+
+    @contextmanager
+    def exclusive(self, name: str, *, wait: bool = True) -> Iterator[bool]:
+        """A named lock among all processes that use this database; it ends with the connection."""
+        number = zlib.crc32(name.encode()) & 0x7FFFFFFF
+        try:
+            connection = self._open()
+            try:
+                if wait:
+                    connection.run("SELECT pg_advisory_lock(:space, :number)", space=LOCK_SPACE, number=number)
+                    held = True
+                else:
+                    held = connection.value(
+                        "SELECT pg_try_advisory_lock(:space, :number)", space=LOCK_SPACE, number=number
+                    )
+                yield held
+            finally:
+                connection.raw.close()
+        except psycopg.Error as error:
+            raise translate(error, self.place) from error
+
+    def size(self) -> int:
+        with self.read() as connection:
+            return int(connection.value("SELECT pg_database_size(current_database())"))
+
+    def close(self) -> None:
+        with self._thread:
+            for connection in [*self._readers, *([self._writer] if self._writer else [])]:
+                connection.raw.close()
+            self._readers, self._writer = [], None
+
+    def forget(self) -> None:
+        _inherited.extend(c.raw for c in [*self._readers, *([self._writer] if self._writer else [])])
+        self._readers, self._writer = [], None
+        self._thread = threading.RLock()

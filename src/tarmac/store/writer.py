@@ -1,0 +1,161 @@
+"""Group commit: one thread turns what many callers want written into few durable transactions.
+
+Each piece of work has its own savepoint, so one that fails takes nothing else with it; an answer is given only after
+the transaction is on the disk.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tarmac.core.clock import now
+from tarmac.core.errors import Busy, Internal, TarmacError
+from tarmac.store.sql import Batch, Database, Retry, Writing
+
+GROUP = 64
+WAIT_SECONDS = 120.0
+TRIES = 5
+
+Work = Callable[[Batch], Any]
+Done = Callable[[Any, BaseException | None], None]
+Seal = Callable[[Batch], None]
+
+
+@dataclass(slots=True)
+class Item:
+    """One caller's work and what came of it."""
+
+    work: Work
+    done: Done
+    state: str = "waiting"
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Writer:
+    """The only road by which a process writes to its store."""
+
+    def __init__(self, database: Database, seal: Seal) -> None:
+        self._database = database
+        self._seal = seal
+        self._reset()
+
+    def _reset(self) -> None:
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self.wrote = False
+
+    def submit(self, work: Work, done: Done) -> Item:
+        """Do `work` in the next group; `done(result, error)` is called in the writer's thread after the commit."""
+        item = Item(work, done)
+        self._queue.put(item)
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._loop, name="tarmac-writer", daemon=True)
+                    self._thread.start()
+        return item
+
+    def call(self, work: Work, *, timeout: float = WAIT_SECONDS) -> Any:
+        """Do `work` and wait for it to be durable."""
+        ready = threading.Event()
+        item = self.submit(work, lambda result, error: ready.set())
+        if not ready.wait(timeout) and item.state == "waiting":
+            item.state = "abandoned"
+            raise Busy(
+                f"{self._database.place}: waited {timeout:.0f} s for another writer; nothing was changed",
+                hint="find the process that holds the write lock; a stopped one (Ctrl-Z) keeps it",
+            )
+        ready.wait()
+        if item.error is not None:
+            raise item.error
+        return item.result
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def forget(self) -> None:
+        """In a forked child: the parent's thread and queue are not here."""
+        self._reset()
+
+    def _loop(self) -> None:
+        ending = False
+        while not ending:
+            first = self._queue.get()
+            if first is None:
+                return
+            group = [first]
+            while len(group) < GROUP:
+                try:
+                    item = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if item is None:
+                    ending = True
+                    break
+                group.append(item)
+            self._write(group)
+
+    def _write(self, group: list[Item]) -> None:
+        # SIGSTOP'd or slow holders of the lock are waited for inside `write()`; who gave up meanwhile is left out
+        for attempt in range(TRIES):
+            try:
+                self._transaction(group)
+                break
+            except TarmacError as error:
+                self._fail(group, error)
+                break
+            except Retry:
+                if attempt + 1 == TRIES:
+                    self._fail(group, Busy(f"{self._database.place}: other writers were in the way {TRIES} times"))
+            except Exception as error:  # the thread must outlive every fault, and every caller must hear of it
+                fault = Internal(f"{self._database.place}: {type(error).__name__}: {error}")
+                fault.__cause__ = error
+                self._fail(group, fault)
+                break
+        for item in group:
+            if item.state != "abandoned":
+                item.state = "done"
+                item.done(item.result, item.error)
+
+    def _fail(self, group: list[Item], error: TarmacError) -> None:
+        for item in group:
+            item.result = None
+            item.error = item.error or error
+
+    def _transaction(self, group: list[Item]) -> None:
+        with self._database.write() as connection:
+            batch = Batch(connection, now())
+            connection.begin()
+            try:
+                for item in group:
+                    if item.state == "abandoned":
+                        continue
+                    item.state = "started"
+                    self._one(item, batch, connection)
+                self._seal(batch)
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+        self.wrote = True
+
+    def _one(self, item: Item, batch: Batch, connection: Writing) -> None:
+        recorded = len(batch.events)
+        item.result = item.error = None
+        connection.savepoint()
+        try:
+            item.result = item.work(batch)
+        except Exception as error:
+            item.error = connection.recover(error)
+            del batch.events[recorded:]
+        else:
+            connection.release()

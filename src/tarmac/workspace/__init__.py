@@ -1,0 +1,239 @@
+"""A workspace, here or far away: the same operations on a folder and on a server.
+
+workspace = tarmac.connect()                       # the nearest .tarmac/
+workspace = tarmac.connect("https://host/p/NAME")  # a server
+run = workspace(CreateRun(experiment="baseline"))  # -> Run
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tarmac.core import project_file
+from tarmac.core.errors import Cancelled, Invalid, NotAWorkspace, from_json
+from tarmac.core.operation import Operation, Started, check, spec_of
+from tarmac.core.settings import Settings
+from tarmac.door import catalog
+from tarmac.flow.operations import CancelJob, GetJob
+from tarmac.flow.records import Job
+
+if TYPE_CHECKING:
+    from tarmac.core.actor import Actor
+    from tarmac.door.dispatch import Door
+
+T = TypeVar("T")
+Follow = Callable[[Job], None]
+
+LOOK_FIRST_SECONDS = 0.05
+LOOK_SELDOM_SECONDS = 0.5
+
+
+class Workspace(ABC):
+    """Call it with an operation and get that operation's answer."""
+
+    project: str
+    place: str
+    warnings: list[str]
+
+    @abstractmethod
+    def __call__(self, request: Operation[T]) -> T:
+        """Do one operation."""
+
+    @abstractmethod
+    def put(self, data: bytes | Path | BinaryIO) -> str:
+        """Store bytes; the digest they can be asked for with."""
+
+    @abstractmethod
+    def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes of a blob, verified, in pieces."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+    def wait(self, started: Started[T], follow: Follow | None = None) -> T:
+        """The answer of a job when it is done. `follow` is called with the job as it goes on."""
+        pause = LOOK_FIRST_SECONDS
+        while True:
+            job = self(GetJob(id=started.id))
+            if follow is not None:
+                follow(job)
+            if job.state not in ("queued", "running"):
+                return self._answer(job)
+            time.sleep(pause)
+            pause = min(pause * 1.3, LOOK_SELDOM_SECONDS)
+
+    def cancel(self, started: Started[Any]) -> None:
+        self(CancelJob(id=started.id))
+
+    def _answer(self, job: Job) -> Any:
+        if job.state == "done":
+            return msgspec.convert(job.answer, catalog.find(job.operation).answer)
+        if job.error is not None:
+            raise from_json({"error": job.error})
+        raise Cancelled(f"job {job.id} is {job.state}", hint=f"`tarmac jobs resume {job.id}` goes on with it")
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class LocalWorkspace(Workspace):
+    """A folder on this machine."""
+
+    def __init__(self, door: Door, actor: Actor, project: str) -> None:
+        self.door = door
+        self.actor = actor
+        self.project = project
+        self.place = str(door.store.folder.path)
+        self.warnings = door.store.folder.warnings()
+
+    def __call__(self, request: Operation[T]) -> T:
+        answer: T = self.door.dispatch(check(request), self.actor, self.project)
+        return answer
+
+    def put(self, data: bytes | Path | BinaryIO) -> str:
+        with _stream(data) as stream:
+            stored = self.door.store.blobs.put(stream)
+        self.door.keep_blob(stored, self.actor, self.project)
+        return stored.digest
+
+    def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        blob = self.door.find_blob(digest, self.actor, self.project)
+        return self.door.read_blob(blob, start, blob.size if end is None else min(end, blob.size))
+
+    def close(self) -> None:
+        self.door.close()
+
+
+class RemoteWorkspace(Workspace):
+    """A server's."""
+
+    def __init__(self, url: str, project: str, token: str | None) -> None:
+        from tarmac.workspace.http import Remote
+
+        self.project = project
+        self.place = url
+        self.warnings = []
+        self._remote = Remote(url, token)
+
+    def __call__(self, request: Operation[T]) -> T:
+        spec = spec_of(request)
+        check(request)
+        path = f"/api/v1/p/{self.project}/{spec.name}"
+        if spec.kind == "query":
+            body = self._remote.get(path, query_string(request))
+        else:
+            body = self._remote.post(path, msgspec.json.encode(request))
+        answer: T = msgspec.json.decode(body, type=spec.reply)
+        return answer
+
+    def put(self, data: bytes | Path | BinaryIO) -> str:
+        with _stream(data) as stream:
+            return self._remote.upload(f"/api/v1/p/{self.project}/blobs", stream)
+
+    def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        return self._remote.download(f"/api/v1/p/{self.project}/blobs/{digest}", digest, start, end)
+
+    def close(self) -> None:
+        self._remote.close()
+
+
+def query_string(request: Operation[Any]) -> str:
+    """A query as a URL carries it: plain values as they are, anything else as JSON; defaults stay away."""
+    from urllib.parse import urlencode
+
+    fields = {}
+    for field in msgspec.structs.fields(request):
+        value = getattr(request, field.name)
+        if value != field.default:
+            plain = isinstance(value, str)
+            fields[field.encode_name] = value if plain else msgspec.json.encode(value).decode()
+    return urlencode(fields)
+
+
+def connect(
+    where: str | Path | None = None,
+    project: str | None = None,
+    *,
+    create: bool = False,
+    settings: Settings | None = None,
+) -> Workspace:
+    """Open a workspace: a folder, a server's URL, or by default what settings say or the nearest `.tarmac/`.
+
+    With `create`, a folder that holds no workspace gets one.
+    """
+    settings = settings or Settings.from_environment()
+    where = where or settings.workspace
+    project = project or settings.project
+    if isinstance(where, str) and where.startswith(("http://", "https://")):
+        return _connect_remote(where, project, settings)
+    if isinstance(where, str) and "://" in where:
+        raise Invalid(
+            f"`{where}` is neither a folder nor an http address",
+            hint="a Postgres store is set in a folder: `tarmac init --store URL`",
+        )
+    return _open_local(Path(where) if where is not None else None, project, create, settings)
+
+
+def _connect_remote(url: str, project: str | None, settings: Settings) -> RemoteWorkspace:
+    parts = urlsplit(url)
+    base, _, named = parts.path.rstrip("/").partition("/p/")
+    if not parts.hostname or named.count("/"):
+        raise Invalid(f"`{url}` is not a server's address", hint="like https://host or https://host/p/PROJECT")
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{base}"
+    return RemoteWorkspace(address, project or named or "default", settings.token or local_token(settings, address))
+
+
+def token_file(settings: Settings, url: str) -> Path:
+    """Where a server on this machine leaves the token for its owner's own command line."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return settings.state / "servers" / f"{port}.token"
+
+
+def local_token(settings: Settings, url: str) -> str | None:
+    if urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1"):
+        return None
+    try:
+        return token_file(settings, url).read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+
+
+def _open_local(place: Path | None, project: str | None, create: bool, settings: Settings) -> LocalWorkspace:
+    from tarmac import store
+    from tarmac.core.actor import os_user
+    from tarmac.door.dispatch import Door
+    from tarmac.store import folder as folders
+
+    start = place.absolute() if place is not None else Path.cwd()
+    folder = folders.at(start) if place is not None else folders.find(start)
+    if folder is None or not folder.exists():
+        if not create:
+            raise NotAWorkspace.at(start)
+        opened = store.create(folder or folders.at(start), settings)
+    else:
+        opened = store.open_store(folder, settings)
+    if project is None:
+        file = project_file.find(start if start.is_dir() else start.parent)
+        project = project_file.load(file).project.name if file else "default"
+    opened.project_key(project, create=True)
+    return LocalWorkspace(Door(opened), os_user(), project)
+
+
+def _stream(data: bytes | Path | BinaryIO) -> IO[bytes]:
+    if isinstance(data, bytes):
+        return io.BytesIO(data)
+    return data.open("rb") if isinstance(data, Path) else data

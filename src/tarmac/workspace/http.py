@@ -1,0 +1,171 @@
+"""One server over HTTP: connections that are kept, proxies and certificates as the machine has them."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import IO, Any
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import msgspec
+
+from tarmac import __version__
+from tarmac.core.digest import BlockHasher, hash_stream
+from tarmac.core.errors import Damaged, Invalid, TarmacError, Unreachable, from_json
+from tarmac.core.secrets import Secret
+
+TIMEOUT_SECONDS = 60.0
+PIECE = 1024 * 1024
+
+
+class Remote:
+    """Requests to one address; each thread keeps a connection of its own."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self._url: SplitResult = urlsplit(url)
+        self._shown = url
+        self._token = Secret(token) if token else None
+        self._kept = threading.local()
+        self._owner = os.getpid()
+
+    def get(self, path: str, query: str = "") -> bytes:
+        return self._ask("GET", f"{path}?{query}" if query else path, None, {}, repeat=True)
+
+    def post(self, path: str, body: bytes) -> bytes:
+        return self._ask("POST", path, body, {"Content-Type": "application/json"}, repeat=False)
+
+    def upload(self, path: str, stream: IO[bytes]) -> str:
+        """Send bytes under their digest; sent again, they are the same bytes."""
+        digest, size = self._measure(stream)
+        self._ask(
+            "PUT",
+            f"{path}/{digest}",
+            stream,
+            {"Content-Type": "application/octet-stream", "Content-Length": str(size)},
+            repeat=False,
+        )
+        return digest
+
+    def download(self, path: str, digest: str, start: int, end: int | None) -> Iterator[bytes]:
+        """The bytes asked for; a whole blob is verified, a range was verified by the server."""
+        headers = {}
+        if start or end is not None:
+            if end is not None and end <= start:
+                return
+            headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        response = self._send("GET", path, None, headers, repeat=True)
+        if response.status not in (200, 206):
+            raise self._refusal(response)
+        hasher = BlockHasher()
+        try:
+            while piece := response.read(PIECE):
+                hasher.update(piece)
+                yield piece
+        except (OSError, http.client.HTTPException) as error:
+            raise self._gone(error) from None
+        if response.status == 200 and hasher.hexdigest() != digest:
+            raise Damaged(f"blob {digest[:16]}… did not arrive whole from {self._shown}", hint="ask for it again")
+
+    def close(self) -> None:
+        connection = getattr(self._kept, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._kept.connection = None
+
+    def _measure(self, stream: IO[bytes]) -> tuple[str, int]:
+        if not stream.seekable():
+            raise Invalid("an upload needs a file that can be read twice", hint="write it to a file first")
+        at = stream.tell()
+        hasher = hash_stream(stream)  # type: ignore[arg-type]
+        stream.seek(at)
+        return hasher.hexdigest(), hasher.size
+
+    def _ask(self, method: str, path: str, body: Any, headers: dict[str, str], *, repeat: bool) -> bytes:
+        response = self._send(method, path, body, headers, repeat=repeat)
+        try:
+            if response.status >= 300:
+                raise self._refusal(response)
+            return response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise self._gone(error) from None
+
+    def _send(
+        self, method: str, path: str, body: Any, headers: dict[str, str], *, repeat: bool
+    ) -> http.client.HTTPResponse:
+        headers = {"User-Agent": f"tarmac/{__version__}", "Accept": "application/json", **headers}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token.reveal()}"
+        for attempt in (1, 2):
+            connection = self._connection()
+            try:
+                connection.request(method, self._target(path), body=body, headers=headers)
+                return connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                # what reads may be asked again; what changes may not: the answer may have been lost on its way back
+                if not repeat or attempt == 2:
+                    raise self._gone(error) from None
+        raise AssertionError("unreachable")
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if os.getpid() != self._owner:  # a forked child leaves the parent's connection alone
+            self._kept, self._owner = threading.local(), os.getpid()
+        kept: http.client.HTTPConnection | None = getattr(self._kept, "connection", None)
+        if kept is not None and kept.sock is not None and not _is_stale(kept):
+            return kept
+        if kept is not None:
+            kept.close()
+        self._kept.connection = self._open()
+        return self._kept.connection
+
+    def _open(self) -> http.client.HTTPConnection:
+        host, secure = self._url.hostname or "", self._url.scheme == "https"
+        port = self._url.port or (443 if secure else 80)
+        proxy = None if proxy_bypass(host) else getproxies().get(self._url.scheme)
+        at_host, at_port = host, port
+        if proxy:
+            parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+            at_host, at_port = parts.hostname or "", parts.port or 80
+        if secure:
+            context = ssl.create_default_context()  # honours SSL_CERT_FILE and SSL_CERT_DIR
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                at_host, at_port, timeout=TIMEOUT_SECONDS, context=context
+            )
+            if proxy:
+                connection.set_tunnel(host, port)
+        else:
+            connection = http.client.HTTPConnection(at_host, at_port, timeout=TIMEOUT_SECONDS)
+        self._through_proxy = bool(proxy) and not secure
+        return connection
+
+    def _target(self, path: str) -> str:
+        whole = self._url.path + path
+        return f"{self._url.scheme}://{self._url.netloc}{whole}" if self._through_proxy else whole
+
+    def _refusal(self, response: http.client.HTTPResponse) -> TarmacError:
+        body = response.read(PIECE)
+        self.close() if response.will_close else None
+        try:
+            return from_json(msgspec.json.decode(body))
+        except msgspec.DecodeError:
+            return Unreachable(
+                f"{self._shown} answered {response.status} {response.reason}, and not as tarmac does",
+                hint="is this the address of a tarmac server?",
+            )
+
+    def _gone(self, error: Exception) -> Unreachable:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Unreachable(f"{self._shown} does not answer: {why}", hint="is the server up? start one with `tarmac up`")
+
+
+def _is_stale(connection: http.client.HTTPConnection) -> bool:
+    """A kept connection that the server has closed is readable: what it says is its end."""
+    assert connection.sock is not None
+    readable, _, _ = select.select([connection.sock], [], [], 0)
+    return bool(readable)
