@@ -59,7 +59,7 @@ def _say(code: str, message: str, hint: str | None, as_json: bool) -> None:
     if as_json:
         import json
 
-        body = {"error": {"code": code, "message": message, "hint": hint, "detail": {}}}
+        body: dict[str, object] = {"error": {"code": code, "message": message, "hint": hint, "detail": {}}}
         click.echo(json.dumps(body, ensure_ascii=False), err=True)
         return
     click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)

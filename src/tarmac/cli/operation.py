@@ -48,7 +48,7 @@ def parameter(field: inspect.Field, *, positional: bool) -> click.Parameter:
     text = description(field.type) or ""
     if isinstance(kind, inspect.DictType):
         text = "KEY=VALUE, any number of times"
-    if field.default not in (inspect.NODEFAULT, None, ""):
+    if field.default not in (msgspec.NODEFAULT, None, ""):
         shown = field.default if not isinstance(field.default, tuple) else " ".join(map(str, field.default))
         text = f"{text}  [default: {shown}]".strip()
     return click.Option([flag], required=field.required, help=text or None, **settings)

@@ -43,7 +43,7 @@ def upgrade(workspace: Path | None, dry_run: bool) -> None:
 def restore(source: Path, target: Path, address: str) -> None:
     """Make a workspace out of a backup. What is there already is never overwritten."""
     folder = folders.at(target.absolute())
-    contents = backup.restore(source, folder, Settings.from_environment(), address, lambda done, total, what: None)
+    contents = backup.restore(source, folder, address, lambda done, total, what: None)
     click.echo(
         f"restored {folder.path} as of {iso(contents.made_at)}: {contents.rows:,} rows, {contents.blobs:,} blobs"
     )

@@ -13,7 +13,7 @@ def time_ordered() -> str:
 
 
 def decimal() -> str:
-    """18 random decimal digits without a leading zero (experiments): fits MLflow's clients and merges without a clash."""
+    """18 random decimal digits (experiments): what MLflow's clients expect, and merged without a clash."""
     return str(secrets.randbelow(9 * 10**17) + 10**17)
 
 

@@ -24,7 +24,7 @@ from tarmac.core.actor import Permission
 from tarmac.core.errors import Invalid, UnknownKey
 
 T = TypeVar("T")
-O = TypeVar("O", bound="Operation[Any]")
+Declared = TypeVar("Declared", bound="Operation[Any]")
 F = TypeVar("F", bound=Callable[..., Any])
 
 Kind = Literal["query", "command", "job"]
@@ -93,11 +93,11 @@ def operation(
     scope: Scope = "project",
     quick: bool = False,
     positional: tuple[str, ...] = (),
-) -> Callable[[type[O]], type[O]]:
+) -> Callable[[type[Declared]], type[Declared]]:
     """Declare `name`. `quick` queries touch a few rows by key, so a server may answer them without a thread;
     `positional` fields need no option name on the command line."""
 
-    def declare(request: type[O]) -> type[O]:
+    def declare(request: type[Declared]) -> type[Declared]:
         kind, answer = _kind_and_answer(request)
         if name in SPECS and SPECS[name].request.__qualname__ != request.__qualname__:
             raise TypeError(f"operation {name} is declared twice")

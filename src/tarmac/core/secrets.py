@@ -62,7 +62,7 @@ def resolve(reference: str) -> Secret:
 def _from_keyring(rest: str) -> Secret:
     service, _, user = rest.partition("/")
     try:
-        import keyring  # an extra: most machines have no keyring service
+        import keyring  # no dependency: most machines have no keyring service
     except ImportError:
         raise Invalid("a secret is in the keyring, but keyring is not installed", hint="pip install keyring") from None
     value = keyring.get_password(service, user)

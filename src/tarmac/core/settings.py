@@ -19,13 +19,20 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("TARMAC_WORKSPACE", "The workspace: a folder that holds `.tarmac/`, or a server's URL. Default: the nearest `.tarmac/` upwards."),
+    Setting(
+        "TARMAC_WORKSPACE",
+        "The workspace: a folder that holds `.tarmac/`, or a server's URL. Default: the nearest `.tarmac/` upwards.",
+    ),
     Setting("TARMAC_PROJECT", "The project. Default: `[project].name` of the nearest `tarmac.toml`, else `default`."),
     Setting("TARMAC_TOKEN", "The token that is sent to a server. A local server's own token file needs no setting."),
-    Setting("TARMAC_LEDGER_KEY", "The key that signs the ledger, 64 hex digits, where it must not lie in the workspace folder."),
+    Setting(
+        "TARMAC_LEDGER_KEY",
+        "The key that signs the ledger, 64 hex digits, where it must not lie in the workspace folder.",
+    ),
     Setting("TARMAC_STATE", "Where tokens of local servers are kept. Default: the user's state folder."),
+    Setting("TARMAC_TRACEBACK", "`1` shows the traceback of a fault of tarmac's own."),
     Setting("TARMAC_PROVE", "`1` runs tests at their full size (`make prove` sets it)."),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where operations are found: every stage's `operations.py`, and for the side that carries them out its `handlers.py`."""
+"""Where operations are found: each stage's `operations.py`, and on the side that carries them out its `handlers.py`."""
 
 from __future__ import annotations
 

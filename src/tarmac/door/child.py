@@ -38,7 +38,7 @@ def main(folder: str, id: str) -> int:
             spec = catalog.find(job.operation)
             request = msgspec.json.decode(job.request, type=spec.request)
             answer = catalog.handlers()[spec.name].apply(request, job)
-        except Exception as fault:
+        except Exception as fault:  # noqa: BLE001 - whatever it was, the job has to be ended with it
             error = in_our_words(job.operation, fault)
         job.end(answer, error)
     finally:
@@ -50,5 +50,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(*sys.argv[1:]))
     except TarmacError as error:
-        print(error.message, file=sys.stderr)
+        sys.stderr.write(f"{error.message}\n")
         sys.exit(1)

@@ -110,12 +110,12 @@ class Door:
 
     def _job(self, spec: Spec, request: Operation[Any], actor: Actor, project: str, key: int) -> Work:
         payload = _encode(request)
-        id = time_ordered()
+        job = time_ordered()
 
         def work(batch: Batch) -> Started[Any]:
-            job_rows.add(Tx(batch, key, project, actor), id, spec.name, payload.decode())
-            batch.events.append(Event(project, batch.now, actor.signature, spec.name, f"jobs/{id}", payload))
-            return Started(id)
+            job_rows.add(Tx(batch, key, project, actor), job, spec.name, payload.decode())
+            batch.events.append(Event(project, batch.now, actor.signature, spec.name, f"jobs/{job}", payload))
+            return Started(job)
 
         return work
 

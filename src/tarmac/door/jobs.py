@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 from tarmac.core.errors import TarmacError
 from tarmac.flow.jobs import end_lost
@@ -27,8 +28,8 @@ class Spawner:
         folder = self._store.folder
         folder.jobs.mkdir(exist_ok=True)
         log_file = folder.jobs / f"{id}.log"
-        # a process group of its own keeps Ctrl-C away, but not a session: the scheduler would then give it as much as us
-        apart = {"process_group": 0} if sys.platform != "win32" else {}
+        # a process group of its own keeps Ctrl-C away; a session of its own would get as much of the machine as we do
+        apart: dict[str, Any] = {"process_group": 0} if sys.platform != "win32" else {}
         with log_file.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tarmac.door.child", str(folder.path.absolute()), id],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class RunningJob:
             raise Cancelled(f"job {self.id} was interrupted; it can be resumed")
 
     def log(self, text: str) -> None:
-        print(text, flush=True)  # the process's output is the log
+        sys.stdout.write(f"{text}\n")  # the process's output is the log
+        sys.stdout.flush()
 
     def checkpoint(self, values: dict[str, Any]) -> None:
         text = msgspec.json.encode(values).decode()

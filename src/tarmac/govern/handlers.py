@@ -52,8 +52,7 @@ def export_events(request: ops.ExportEvents, job: JobContext) -> Export:
         with job.store.database.read(snapshot=True) as connection:
             facts = ledger_facts(connection)
             pieces = connection.pieces(
-                f"SELECT {queries.COLUMNS} FROM events WHERE project = :project AND position > :after "
-                "ORDER BY position",
+                queries.ALL_AFTER,
                 ROWS_AT_ONCE,
                 project=job.project_name,
                 after=request.after,

@@ -10,6 +10,7 @@ from tarmac.govern.records import AuditEvent
 from tarmac.store.sql import Reader, Row
 
 COLUMNS = "position, at, project, actor, operation, subject, payload, payload_digest"
+ALL_AFTER = f"SELECT {COLUMNS} FROM events WHERE project = :project AND position > :after ORDER BY position"
 
 
 def events(

@@ -7,7 +7,7 @@ from tarmac.people.records import Person, Token
 from tarmac.store.sql import Connection, Reader, Row, Tx
 
 _PERSON = "SELECT id, name, created_at, disabled_at FROM persons"
-_TOKEN = (
+_TOKENS = (
     "SELECT t.id, p.name, t.project, t.note, t.permissions, t.created_at, t.expires_at, t.revoked_at "
     "FROM tokens t JOIN persons p ON p.id = t.person"
 )
@@ -26,19 +26,19 @@ def person_named(read: Reader, name: str) -> Person:
         known = [found for (found,) in read.all("SELECT name FROM persons")]
         raise NotFound.named("person", name, known, hint="`tarmac people ls` lists them")
     roles = read.all("SELECT project, role FROM grants WHERE person = :id ORDER BY project", id=row[0])
-    return _person(row, dict(roles))  # type: ignore[arg-type]
+    return _person(row, dict(roles))
 
 
 def tokens(read: Reader, person: str | None) -> list[Token]:
     if person is None:
-        return [_token(row) for row in read.all(f"{_TOKEN} ORDER BY t.created_at DESC, t.id")]
+        return [_token(row) for row in read.all(f"{_TOKENS} ORDER BY t.created_at DESC, t.id")]
     found = person_named(read, person)
-    rows = read.all(f"{_TOKEN} WHERE t.person = :person ORDER BY t.created_at DESC, t.id", person=found.id)
+    rows = read.all(f"{_TOKENS} WHERE t.person = :person ORDER BY t.created_at DESC, t.id", person=found.id)
     return [_token(row) for row in rows]
 
 
 def token(read: Reader, id: str) -> Token:
-    row = read.one(f"{_TOKEN} WHERE t.id = :id", id=id)
+    row = read.one(f"{_TOKENS} WHERE t.id = :id", id=id)
     if row is None:
         raise NotFound.named("token", id, hint="`tarmac tokens ls` lists them")
     return _token(row)

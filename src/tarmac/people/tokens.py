@@ -32,11 +32,9 @@ def actor_of(connection: Connection, token: str) -> Actor:
     if expires_at <= now():
         raise Unauthenticated("this token has expired", hint="an admin makes one: `tarmac tokens create NAME`")
     allowed: frozenset[Permission] = frozenset(permissions.split())
-    grants = {}
-    for where, role in queries.grants_of(connection, person):
-        if project not in (EVERYWHERE, where):
-            if where != EVERYWHERE:
-                continue
-            where = project  # a grant everywhere, narrowed to the token's project
-        grants[where] = grants.get(where, frozenset()) | (ROLES[role] & allowed)
+    grants: dict[str, frozenset[Permission]] = {}
+    for granted, role in queries.grants_of(connection, person):
+        if project in (EVERYWHERE, granted) or granted == EVERYWHERE:
+            where = granted if project == EVERYWHERE else project  # a grant everywhere is narrowed to the token's
+            grants[where] = grants.get(where, frozenset()) | (ROLES[role] & allowed)
     return Actor(name, verified=True, person=person, grants=grants)

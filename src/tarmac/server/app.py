@@ -45,7 +45,7 @@ class App:
         except Exception as fault:
             error = in_our_words(f"{scope['method']} {scope['path'][:200]}", fault)
             if started:
-                log.error("an answer was cut off: %s", error.message)
+                log.warning("an answer was cut off: %s", error.message)
                 raise
             await refuse(send, error)
 

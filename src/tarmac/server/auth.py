@@ -33,12 +33,13 @@ class Peer:
 
     def is_same_user(self) -> bool:
         if self._same is None:
-            self._same = self._client is not None and self._server is not None and self._look()
+            self._same = self._look()
         return self._same
 
     def _look(self) -> bool:
-        assert self._client is not None and self._server is not None
-        return is_loopback(self._client[0]) and socket_owner(self._client, self._server) == _own_user()
+        if self._client is None or self._server is None or not is_loopback(self._client[0]):
+            return False
+        return socket_owner(self._client, self._server) == _own_user()
 
 
 class Authenticator:

@@ -35,7 +35,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._peer = Peer(self.client, self.server)
+        self._peer = Peer(self.client, self.server)  # type: ignore[arg-type]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -85,7 +85,7 @@ def up(
 
 def _run(app: App, listening: socket.socket) -> None:
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         http=Protocol,
         ws="none",
         loop="uvloop" if sys.platform != "win32" else "asyncio",

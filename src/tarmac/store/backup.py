@@ -22,7 +22,6 @@ from tarmac.core.clock import iso, now
 from tarmac.core.digest import digest_file
 from tarmac.core.errors import Busy, Conflict, Damaged, Invalid, NewerFormat, NotFound
 from tarmac.core.ids import short
-from tarmac.core.settings import Settings
 from tarmac.formats import frames
 from tarmac.store import Store, migrations, open_database
 from tarmac.store.blobs.folder import translate as translate_disk
@@ -177,7 +176,7 @@ def _sync_tree(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def restore(source: Path, target: WorkspaceFolder, settings: Settings, store_url: str, progress: Progress) -> Contents:
+def restore(source: Path, target: WorkspaceFolder, store_url: str, progress: Progress) -> Contents:
     """Make a workspace out of a backup; the target must not exist, and is there only when it is whole."""
     contents = _verify(source)
     if target.exists() or (target.path.exists() and any(target.path.iterdir())):

@@ -84,13 +84,13 @@ def _blob_faults(store: Store, connection: Connection, read_bytes: bool, after: 
 def _manifest_faults(connection: Connection) -> Iterator[str]:
     """One entry for each manifest, and one for each wrong count of references."""
     for piece in connection.pieces("SELECT key, id, digest, files FROM manifests ORDER BY key", 100):
-        for key, id, digest, count in piece:
+        for key, name, digest, count in piece:
             rows = connection.all(
                 "SELECT path, digest, size FROM manifest_files WHERE manifest = :key ORDER BY path", key=key
             )
             files = [File(path=path, digest=found, size=size) for path, found, size in rows]
             same = len(files) == count and manifests.manifest_digest(files) == digest
-            yield "" if same else f"manifest {id} was edited: its list of files is not the one that was committed"
+            yield "" if same else f"manifest {name} was edited: its list of files is not the one that was committed"
     for _, digest, needed, counted in blob_rows.wrong_counts(connection):
         if counted < 0:
             yield f"blob {digest[:16]}… is needed by {needed} manifests and does not exist"

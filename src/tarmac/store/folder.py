@@ -126,10 +126,8 @@ class WorkspaceFolder:
         """What may hurt later and is better said now."""
         kind = self.file_system()
         if kind in NETWORK_FILE_SYSTEMS:
-            return [
-                f"{self.path} lies on a network file system ({kind}): SQLite's locks are not safe there; "
-                "use a local disk, or a server with Postgres"
-            ]
+            text = f"{self.path} lies on a network file system ({kind}): SQLite's locks are not safe there"
+            return [f"{text}; use a local disk, or a server with Postgres"]
         return []
 
 

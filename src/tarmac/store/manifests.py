@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -19,7 +20,7 @@ COLUMNS = "id, kind, digest, files, size, created_at"
 def commit(tx: Tx, kind: str, files: Sequence[File]) -> Manifest | list[str]:
     """The new manifest, or the digests that have to be uploaded first; never a manifest with a hole."""
     ordered = sorted(files, key=lambda file: file.path)
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in pairwise(ordered):
         if before.path == after.path:
             raise Invalid(f"`{after.path}` stands in the list twice")
         if after.path.startswith(before.path + "/"):

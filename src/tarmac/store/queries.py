@@ -28,7 +28,7 @@ def ledger_facts(connection: Connection) -> LedgerFacts:
 
 def counts(read: Reader, table: str, by: str) -> dict[str, int]:
     rows = read.all(f"SELECT {by}, count(*) FROM {table} WHERE project = :project GROUP BY {by}", project=read.project)
-    return dict(sorted(rows))  # type: ignore[arg-type]
+    return dict(sorted(rows))
 
 
 def count(read: Reader, table: str) -> int:

@@ -7,7 +7,6 @@ holder. After a fork the child leaves inherited connections unused: closing them
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -205,7 +204,7 @@ class SQLiteDatabase:
         total = 0
         for suffix in ("", "-wal"):
             try:
-                total += os.stat(f"{self.file}{suffix}").st_size
+                total += self.file.with_name(self.file.name + suffix).stat().st_size
             except FileNotFoundError:
                 continue
         return total

@@ -116,7 +116,7 @@ class Writer:
             except Retry:
                 if attempt + 1 == TRIES:
                     self._fail(group, Busy(f"{self._database.place}: other writers were in the way {TRIES} times"))
-            except Exception as error:  # the thread must outlive every fault, and every caller must hear of it
+            except Exception as error:  # noqa: BLE001 - the thread outlives every fault, and every caller hears of it
                 fault = Internal(f"{self._database.place}: {type(error).__name__}: {error}")
                 fault.__cause__ = error
                 self._fail(group, fault)
@@ -154,7 +154,7 @@ class Writer:
         connection.savepoint()
         try:
             item.result = item.work(batch)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever one caller did, the others go on
             item.error = connection.recover(error)
             del batch.events[recorded:]
         else:

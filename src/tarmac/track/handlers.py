@@ -34,10 +34,10 @@ def list_experiments(request: ops.ListExperiments, read: Reader) -> ops.Experime
 @handles(ops.CreateRun)
 def create_run(request: ops.CreateRun, tx: Tx) -> Run:
     experiment, experiment_name = _experiment(tx, request.experiment)
-    id = time_ordered()
+    new = time_ordered()
     run = Run(
-        id=id,
-        name=request.name or f"run-{id[6:12]}",
+        id=new,
+        name=request.name or f"run-{new[6:12]}",
         experiment=experiment_name,
         status="running",
         parent=request.parent,
@@ -48,7 +48,7 @@ def create_run(request: ops.CreateRun, tx: Tx) -> Run:
     parent = queries.run_key(tx, request.parent) if request.parent else None
     queries.add_run(tx, run, experiment, parent)
     if request.parent:
-        link(tx, f"runs/{request.parent}", f"runs/{id}", "started")
+        link(tx, f"runs/{request.parent}", f"runs/{new}", "started")
     return run
 
 

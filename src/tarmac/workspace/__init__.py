@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -68,7 +68,8 @@ class Workspace(ABC):
             if follow is not None:
                 follow(job)
             if job.state not in ("queued", "running"):
-                return self._answer(job)
+                answer: T = self._answer(job)
+                return answer
             time.sleep(pause)
             pause = min(pause * 1.3, LOOK_SELDOM_SECONDS)
 
@@ -233,7 +234,7 @@ def _open_local(place: Path | None, project: str | None, create: bool, settings:
     return LocalWorkspace(Door(opened), os_user(), project)
 
 
-def _stream(data: bytes | Path | BinaryIO) -> IO[bytes]:
+def _stream(data: bytes | Path | BinaryIO) -> BinaryIO:
     if isinstance(data, bytes):
         return io.BytesIO(data)
     return data.open("rb") if isinstance(data, Path) else data

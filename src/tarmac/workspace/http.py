@@ -121,8 +121,8 @@ class Remote:
             return kept
         if kept is not None:
             kept.close()
-        self._kept.connection = self._open()
-        return self._kept.connection
+        opened = self._kept.connection = self._open()
+        return opened
 
     def _open(self) -> http.client.HTTPConnection:
         host, secure = self._url.hostname or "", self._url.scheme == "https"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tarmac.core.clock import now
 from tarmac.core.errors import Busy
 from tarmac.store.blobs.folder import FolderBlobs
 from tarmac.store.records import Garbage
-from tarmac.store.sql import Batch, Connection, Database, Row
+from tarmac.store.sql import Batch, Database, Row
 from tarmac.store.writer import Writer
 
 AT_ONCE = 500
@@ -88,7 +89,7 @@ class Collector:
             for _, _, place, size in rows:
                 self._blobs.delete(place)
                 tally.add(size)
-            self._writer.call(lambda batch, rows=rows: _drop(batch.connection, rows))
+            self._writer.call(partial(_drop, rows))
             progress(tally.count, "deleted")
             if len(moved) < AT_ONCE:
                 return
@@ -128,9 +129,9 @@ class Collector:
             return bool(connection.value("SELECT 1 FROM blobs WHERE place = :place LIMIT 1", place=place))
 
 
-def _drop(connection: Connection, rows: list[Row]) -> None:
+def _drop(rows: list[Row], batch: Batch) -> None:
     for project, digest, place, _ in rows:
-        connection.run(
+        batch.connection.run(
             "DELETE FROM blobs WHERE project = :project AND digest = :digest AND place = :place AND state = 'deleting'",
             project=project,
             digest=digest,

@@ -79,7 +79,7 @@ def lock_sizes(tx: Tx, digests: Sequence[str]) -> dict[str, int]:
             project=tx.project,
             **values,
         )
-        sizes.update(rows)  # type: ignore[arg-type]
+        sizes.update(rows)
     return sizes
 
 

@@ -52,10 +52,11 @@ class Migration:
 
 def known(folder: Traversable | None = None) -> list[Migration]:
     """The migrations this tarmac carries, in order and without a gap."""
-    found = []
-    for file in (folder or resources.files(__name__)).iterdir():
-        if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name):
-            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
+    found = [
+        Migration(int(match[1]), match[2], file.read_text(encoding="utf-8"))
+        for file in (folder or resources.files(__name__)).iterdir()
+        if (match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name))
+    ]
     found.sort(key=lambda migration: migration.number)
     if [m.number for m in found] != list(range(1, len(found) + 1)):
         raise RuntimeError("migrations must be numbered 1, 2, 3 … without a gap")
@@ -71,7 +72,7 @@ def applied(connection: Connection) -> dict[int, str]:
     )
     if not connection.value(exists):
         return {}
-    return dict(connection.all("SELECT number, digest FROM migrations"))  # type: ignore[arg-type]
+    return dict(connection.all("SELECT number, digest FROM migrations"))
 
 
 def compare(connection: Connection, place: str, migrations: list[Migration]) -> None:
