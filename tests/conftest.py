@@ -44,7 +44,7 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def new_database(request: pytest.FixtureRequest) -> Callable[[], str]:
+def new_database(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     """Makes empty Postgres databases, gone after the test."""
     import psycopg
 
@@ -58,13 +58,10 @@ def new_database(request: pytest.FixtureRequest) -> Callable[[], str]:
         made.append(name)
         return re.sub(r"/[^/?]*(\?|$)", rf"/{name}\1", uri, count=1) if uri.count("/") > 2 else f"{uri}/{name}"
 
-    def drop() -> None:
-        with psycopg.connect(uri, autocommit=True) as connection:
-            for name in made:
-                connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
-
-    request.addfinalizer(drop)
-    return make
+    yield make
+    with psycopg.connect(uri, autocommit=True) as connection:
+        for name in made:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

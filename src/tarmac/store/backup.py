@@ -20,11 +20,12 @@ import msgspec
 
 from tarmac.core.clock import iso, now
 from tarmac.core.digest import digest_file
-from tarmac.core.errors import Busy, Conflict, Damaged, Invalid, NewerFormat, NotFound
+from tarmac.core.errors import Conflict, Damaged, Invalid, NewerFormat, NotFound
 from tarmac.core.ids import short
 from tarmac.formats import frames
 from tarmac.store import Store, migrations, open_database
 from tarmac.store.blobs.folder import translate as translate_disk
+from tarmac.store.blobs.gc import alone
 from tarmac.store.folder import WorkspaceFolder, write_private
 from tarmac.store.records import BackupReport
 from tarmac.store.sql import Connection, Database, Kind
@@ -62,10 +63,7 @@ def backup(store: Store, to: Path | None, progress: Progress) -> BackupReport:
         raise Conflict(f"{target} exists already", hint="name a folder that does not exist yet")
     partial = target.with_name(f".{target.name}.{short()}")
     try:
-        # gc may not delete a blob between the copy of its row and the copy of its bytes
-        with store.database.exclusive("gc", wait=False) as held:
-            if not held:
-                raise Busy("a gc or another backup is at work here", hint="see `tarmac jobs ls`; repeat it later")
+        with alone(store.database, lambda: progress(0, 0, "waits for a gc or another backup to end")):
             partial.mkdir(parents=True)
             contents = _copy_all(store, partial, progress)
         _sync_tree(partial)

@@ -5,19 +5,36 @@ Each step is its own short transaction and may be the last one that happens: the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from tarmac.core.clock import now
-from tarmac.core.errors import Busy
 from tarmac.store.blobs.folder import FolderBlobs
 from tarmac.store.records import Garbage
 from tarmac.store.sql import Batch, Database, Row
 from tarmac.store.writer import Writer
 
 AT_ONCE = 500
+LOOK_AGAIN_SECONDS = 0.25
 Progress = Callable[[int, str], None]
+
+
+@contextmanager
+def alone(database: Database, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold off every other gc and backup: a blob must not go between the copy of its row and the copy of its bytes.
+
+    `waiting` is called again and again until it is our turn; it may raise to give up.
+    """
+    while True:
+        with database.exclusive("gc", wait=False) as held:
+            if held:
+                yield
+                return
+        waiting()
+        time.sleep(LOOK_AGAIN_SECONDS)
 
 
 @dataclass(slots=True)
@@ -40,9 +57,7 @@ class Collector:
         self._grace = grace
 
     def collect(self, *, dry_run: bool, progress: Progress) -> Garbage:
-        with self._database.exclusive("gc", wait=False) as held:
-            if not held:
-                raise Busy("another gc or a backup is at work here", hint="see `tarmac jobs ls`; repeat it later")
+        with alone(self._database, lambda: progress(0, "waits for a backup or another gc to end")):
             condemned, deleted, strays = _Tally(), _Tally(), _Tally()
             if dry_run:
                 self._weigh(condemned, deleted)
