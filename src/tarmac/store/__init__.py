@@ -135,8 +135,9 @@ def create_project(batch: Batch, name: str) -> int:
     return key
 
 
-def open_database(folder: WorkspaceFolder) -> Database:
-    url = database_url(folder.describe())
+def open_database(folder: WorkspaceFolder, store: str | None = None) -> Database:
+    """The database of a workspace; `store` says where it is while the folder does not say so yet."""
+    url = database_url(store or folder.describe().store)
     if url is None:
         from tarmac.store.sqlite import SQLiteDatabase
 
@@ -151,15 +152,19 @@ def open_database(folder: WorkspaceFolder) -> Database:
 
 
 def create(folder: WorkspaceFolder, settings: Settings, store: str = "sqlite") -> Store:
-    """Make the workspace if there is none, bring a new database to the newest format, and open it."""
-    folder.create(store)
-    database = open_database(folder)
-    with database.exclusive("migrate"):
-        with database.write() as connection:
-            new = not migrations.applied(connection)
-        if new:
-            migrations.apply(database, migrations.known())
-    database.close()
+    """Make the workspace if there is none, however many try at once, and open it."""
+    with folder.making() as ours:
+        if ours:
+            database = open_database(folder, store)
+            try:
+                with database.exclusive("migrate"):
+                    with database.write() as connection:
+                        new = not migrations.applied(connection)
+                    if new:
+                        migrations.apply(database, migrations.known())
+            finally:
+                database.close()
+            folder.declare(store)
     return open_store(folder, settings)
 
 

@@ -186,18 +186,16 @@ def restore(source: Path, target: WorkspaceFolder, store_url: str, progress: Pro
         )
     partial = WorkspaceFolder(target.path.with_name(f"{target.path.name}.{short()}"))
     try:
-        partial.create(store_url)
-        description = partial.describe()
-        text = partial.description_file.read_text(encoding="utf-8").replace(description.id, contents.workspace)
-        write_private(partial.description_file, text)
-        key = source / "keys" / "ledger.key"
-        if key.exists():
-            write_private(partial.key_file, key.read_text(encoding="ascii"))
-        shutil.copytree(source / "blobs", partial.blobs, dirs_exist_ok=True)
-        if contents.kind == "sqlite":
-            shutil.copy2(source / "store.db", partial.database_file)
-        else:
-            _restore_rows(source / "rows", contents.store_format, open_database(partial), progress)
+        with partial.making():
+            key = source / "keys" / "ledger.key"
+            if key.exists():
+                write_private(partial.key_file, key.read_text(encoding="ascii"))
+            shutil.copytree(source / "blobs", partial.blobs, dirs_exist_ok=True)
+            if contents.kind == "sqlite":
+                shutil.copy2(source / "store.db", partial.database_file)
+            else:
+                _restore_rows(source / "rows", contents.store_format, open_database(partial, store_url), progress)
+            partial.declare(store_url, contents.workspace)
         partial.path.rename(target.path)
     except OSError as error:
         raise translate_disk(error, target.path) from error

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import secrets
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -74,21 +76,30 @@ class WorkspaceFolder:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
             raise Invalid(f"{self.description_file}: {error}", hint="restore the file from a backup") from None
 
-    def create(self, store: str = "sqlite") -> None:
-        """Make the folder, once, however many processes try at the same time."""
+    @contextmanager
+    def making(self) -> Iterator[bool]:
+        """Lay out a new folder while nobody else does. False: somebody has made it already.
+
+        The description is written last (`declare`): a folder that has one is a whole workspace.
+        """
         try:
             for folder in (self.path, self.key_file.parent, self.jobs, self.blobs / "incoming"):
                 folder.mkdir(parents=True, exist_ok=True)
             with locked(self.path / "init.lock"):
                 if self.exists():
+                    yield False
                     return
                 (self.path / ".gitignore").write_text("*\n", encoding="utf-8")
                 if not self.key_file.exists():
                     write_private(self.key_file, secrets.token_hex(32) + "\n")
-                text = f'format = {FORMAT}\nid = "{time_ordered()}"\nstore = {msgspec.json.encode(store).decode()}\n'
-                write_private(self.description_file, text)
+                yield True
         except OSError as error:
             raise ReadOnly(f"{self.path} cannot be made: {error.strerror}", hint="choose another folder") from error
+
+    def declare(self, store: str, id: str | None = None) -> None:
+        """From now on this is a workspace."""
+        text = f'format = {FORMAT}\nid = "{id or time_ordered()}"\nstore = {msgspec.json.encode(store).decode()}\n'
+        write_private(self.description_file, text)
 
     def ledger_key(self, from_environment: str | None) -> bytes:
         text = from_environment
@@ -151,13 +162,16 @@ def at(place: Path) -> WorkspaceFolder:
     return WorkspaceFolder(place if place.name == FOLDER_NAME else place / FOLDER_NAME)
 
 
-def database_url(description: Description) -> Secret | None:
+def database_url(store: str) -> Secret | None:
     """Postgres' address, or None for the SQLite file in the folder."""
-    if description.store == "sqlite":
+    if store == "sqlite":
         return None
-    url = resolve(description.store)
+    url = resolve(store)
     if not url.reveal().startswith(("postgresql://", "postgres://")):
-        raise Invalid("the store must be `sqlite` or a postgresql:// address", hint="see [store] in workspace.toml")
+        raise Invalid(
+            "the store must be `sqlite` or a postgresql:// address",
+            hint="or `env:NAME`, the environment variable that holds it",
+        )
     return url
 
 

@@ -221,12 +221,12 @@ def _open_local(place: Path | None, project: str | None, create: bool, settings:
 
     start = place.absolute() if place is not None else Path.cwd()
     folder = folders.at(start) if place is not None else folders.find(start)
-    if folder is None or not folder.exists():
-        if not create:
-            raise NotAWorkspace.at(start)
+    if folder is not None and folder.exists():
+        opened = store.open_store(folder, settings)
+    elif create:
         opened = store.create(folder or folders.at(start), settings)
     else:
-        opened = store.open_store(folder, settings)
+        raise NotAWorkspace.at(start)
     if project is None:
         file = project_file.find(start if start.is_dir() else start.parent)
         project = project_file.load(file).project.name if file else "default"

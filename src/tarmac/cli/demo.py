@@ -1,0 +1,429 @@
+"""`tarmac demo`: what exists so far, done for real in a folder that is gone afterwards.
+
+Every command and every line of Python that is shown is run as shown, in a process of its own. A step that does not end
+as it should ends the demo with an error, so the demo is also a test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from tarmac.core.errors import Conflict, Internal
+from tarmac.core.settings import PREFIX
+
+INDENT = "   "
+WIDEST = 100
+PATIENCE_SECONDS = 15.0
+LONG_ID = re.compile(r"\b([0-9a-f]{4})[0-9a-f]{24,56}([0-9a-f]{4})\b")
+SHORT_ID = r"\1…\2"
+RUN_COLUMNS = ("id", "name", "experiment", "status", "started_at")
+PRELUDE = """\
+import tarmac
+from pathlib import Path
+from tarmac.store.operations import CommitManifest
+from tarmac.store.records import File
+from tarmac.track.operations import CreateRun, EndRun, ListRuns
+"""
+
+
+@click.command("demo")
+@click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Do it in this new folder, and leave it.")
+@click.option("--quick", is_flag=True, help="Leave out what only shows the same again.")
+def command(keep: Path | None, quick: bool) -> None:
+    """Show what exists so far: runs, a server, bytes, people, the ledger, backups. Nothing is left behind."""
+    if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise Conflict(f"{keep} exists already", hint="name a folder that does not exist yet")
+    with folder(keep) as place, Stage(place) as stage:
+        started = time.monotonic()
+        stage.opening()
+        for scene in (workspace, runs, server, people, lineage, blobs, damage, ledger, backup):
+            scene(stage, quick)
+        stage.stop_server()
+        closing(stage, keep, time.monotonic() - started)
+
+
+# --------------------------------------------------------------------------------------------------------- the scenes
+
+
+def workspace(stage: Stage, quick: bool) -> None:
+    stage.scene(
+        "A workspace is a folder", "Facts, bytes and the ledger live in it. No service, no account, no cluster."
+    )
+    stage.tarmac("init")
+
+
+def runs(stage: Stage, quick: bool) -> None:
+    stage.scene("Runs, from Python and from the command line", "A run is one execution of anything.")
+    stage.python(
+        """\
+        import tarmac
+        from tarmac.track.operations import CreateRun, EndRun
+        with tarmac.connect() as workspace:
+            run = workspace(CreateRun(experiment="baseline", name="first"))
+            run = workspace(EndRun(id=run.id))
+        print(run.id, run.status)"""
+    )
+    stage.tarmac("runs", "create", "baseline", "--name", "second", lines=4)
+    stage.tarmac("runs", "ls", columns=RUN_COLUMNS)
+
+
+def server(stage: Stage, quick: bool) -> None:
+    stage.scene(
+        "The same through a server",
+        "One process serves the folder: the web page, the HTTP API and its description at /docs. Commands and Python "
+        "take its address instead of the folder; nothing else changes.",
+    )
+    stage.start_server()
+    stage.tarmac("runs", "create", "baseline", "--name", "third", "-w", stage.url, lines=4)
+    stage.python(
+        f"""\
+        with tarmac.connect("{stage.url}") as workspace:
+            page = workspace(ListRuns(experiment="baseline"))
+        print([run.name for run in page.runs])"""
+    )
+    stage.http("GET", "/api/v1/p/default/runs.ls?experiment=baseline&limit=1", expect=200)
+
+
+def people(stage: Stage, quick: bool) -> None:
+    stage.scene(
+        "People, roles and tokens",
+        "Until now only the user who runs the server was let in. Once it knows a person, everybody shows a token.",
+    )
+    stage.tarmac("people", "add", "ada", "--role", "admin", "-w", stage.url, show=False)
+    stage.tarmac("people", "add", "vic", "--role", "viewer", "-w", stage.url)
+    made = stage.tarmac("tokens", "create", "vic", "--days", "1", "-w", stage.url, show=False)
+    token = stage.found(r"(tarmac_\S+)", made)
+    stage.note("vic may look, and may not change anything:")
+    stage.tarmac("runs", "ls", "--limit", "1", "-w", stage.url, columns=RUN_COLUMNS, TARMAC_TOKEN=token)
+    stage.tarmac("runs", "create", "mine", "-w", stage.url, expect=1, TARMAC_TOKEN=token)
+    stage.note("Without a token there is no answer:")
+    stage.http("GET", "/api/v1/p/default/runs.ls", expect=401)
+    stage.stop_server()
+
+
+def lineage(stage: Stage, quick: bool) -> None:
+    stage.scene("Lineage", "What had a part in making what is written in the transaction that made it.")
+    parent = stage.found(r"id +(\w+)", stage.tarmac("runs", "create", "sweep", "--name", "all", show=False))
+    made = stage.tarmac("runs", "create", "sweep", "--name", "one", "--parent", parent, show=False)
+    stage.tarmac("lineage", "runs/" + stage.found(r"id +(\w+)", made))
+
+
+def blobs(stage: Stage, quick: bool) -> None:
+    stage.scene(
+        "Bytes are stored once, by their digest",
+        "A manifest is an immutable list of files. Two of them may share files; what the last one leaves is garbage.",
+    )
+    megabytes = 1 if quick else 8
+    out = stage.python(
+        f"""\
+        Path("model.bin").write_bytes(bytes(range(256)) * 4096 * {megabytes})
+        Path("labels.txt").write_text("mask\\nno mask\\n")
+        def commit(workspace, *names):
+            files = [File(path=name, size=Path(name).stat().st_size,
+                          digest=workspace.put(Path(name))) for name in names]
+            return workspace(CommitManifest(kind="files", files=files)).manifest
+        with tarmac.connect() as workspace:
+            both = commit(workspace, "model.bin", "labels.txt")
+            one = commit(workspace, "labels.txt")
+        print(both.id, both.files, "files,", both.size, "bytes")
+        print(one.id, one.files, "file,", one.size, "bytes")"""
+    )
+    stage.tarmac("manifests", "rm", out.split()[0], show=False)
+    if not quick:
+        stage.tarmac("store", "gc", "--grace-hours", "0", "--dry-run", lines=2)
+    stage.tarmac("store", "gc", "--grace-hours", "0", lines=5)
+    stage.note("labels.txt is needed by the other manifest, so it stayed:")
+    stage.tarmac("store", "check", "--quick", says="blobs       1")
+
+
+def damage(stage: Stage, quick: bool) -> None:
+    stage.scene("Damage is found and named", "One bit of a stored file is flipped, as a failing disk would.")
+    flip = """\
+        [file] = Path(".tarmac/blobs").glob("??/*")
+        data = bytearray(file.read_bytes()); data[3] ^= 1; file.write_bytes(data)"""
+    stage.python(flip)
+    stage.tarmac("store", "check", expect=1, says="damaged")
+    stage.note("Flipped back:")
+    stage.python(flip, show=False)
+    stage.tarmac("store", "check")
+
+
+def ledger(stage: Stage, quick: bool) -> None:
+    stage.scene(
+        "The ledger: who did what",
+        "Each change left an event. Events are sealed into a chain, signed with a key that is not in the database.",
+    )
+    stage.tarmac("audit", "ls", "--limit", "4", columns=("position", "at", "actor", "operation", "subject"))
+    head = stage.found(r"head +(\S+)", stage.tarmac("audit", "verify"))
+    stage.note("Somebody edits the database and says that it was not them:")
+    edit = """\
+        import sqlite3
+        with sqlite3.connect(".tarmac/store.db") as database:
+            database.execute("UPDATE events SET actor = '{}' WHERE position = 2")"""
+    actor = stage.actor_of(2)
+    stage.python(edit.format("os:mallory"))
+    stage.tarmac("audit", "verify", expect=1, says="event 2")
+    stage.note("Put back, the chain holds again. It also still contains the head from before, as somebody who wrote it")
+    stage.note("down elsewhere can tell:")
+    stage.python(edit.format(actor), show=False)
+    stage.tarmac("audit", "verify", "--expect", head, lines=2)
+
+
+def backup(stage: Stage, quick: bool) -> None:
+    stage.scene("A backup is one that was restored", "Copied while others may go on working, then proved elsewhere.")
+    stage.tarmac("store", "backup", "../backup")
+    stage.tarmac("store", "restore", "../backup", "--to", "../restored")
+    stage.tarmac("store", "check", "-w", "../restored")
+    if not quick:
+        stage.tarmac("runs", "ls", "--experiment", "sweep", "-w", "../restored", columns=RUN_COLUMNS)
+
+
+def closing(stage: Stage, keep: Path | None, seconds: float) -> None:
+    click.echo()
+    if keep is None:
+        click.echo(click.style(f"That took {seconds:.0f} seconds, and nothing of it is left.", bold=True) + " To try:")
+        rows = [
+            ("tarmac demo --keep DIR", "the same, and keep it to look around"),
+            ("tarmac init", "a workspace of your own in this folder"),
+            ("tarmac up", "then open the address it prints"),
+            ("tarmac --help", "every command"),
+        ]
+    else:
+        click.echo(click.style(f"That took {seconds:.0f} seconds. It is all in {keep}.", bold=True) + " To try:")
+        rows = [
+            (f"cd {keep / 'project'}", ""),
+            ("tarmac status", "the workspace at a glance"),
+            ("tarmac up", "then open the address it prints"),
+            ("tarmac audit ls", "everything that was changed here"),
+        ]
+    width = max(len(left) for left, _ in rows)
+    for left, right in rows:
+        click.echo(f"{INDENT}{left:<{width}}   {click.style(right, dim=True)}".rstrip())
+
+
+# ---------------------------------------------------------------------------------------------------------- the stage
+
+
+class Stage:
+    """A folder, a server when one is up, and the means to do something and show it."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.project = place / "project"
+        self.project.mkdir()
+        self.url = ""
+        self._scenes = 0
+        self._children: list[subprocess.Popen[str]] = []
+        self._width = min(shutil.get_terminal_size().columns, WIDEST)
+        self._environment = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)} | {
+            "TARMAC_STATE": str(place / "state"),
+            "PYTHONIOENCODING": "utf-8",
+            "COLUMNS": str(self._width),
+        }
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in self._children:
+            if child.poll() is None:  # SIGINT lets it end its own children too; Windows has no such thing
+                child.terminate() if sys.platform == "win32" else child.send_signal(signal.SIGINT)
+        for child in self._children:
+            try:
+                child.communicate(timeout=PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+        shutil.rmtree(self.place / "state", ignore_errors=True)
+
+    # showing
+
+    def opening(self) -> None:
+        click.echo(click.style("tarmac demo: what exists so far, done for real on this machine.", bold=True))
+        self.note(f"Everything happens in {self.place}, by the commands and calls you see. Long ids are shortened.", "")
+
+    def scene(self, title: str, text: str) -> None:
+        self._scenes += 1
+        click.echo()
+        click.echo(click.style(f"{self._scenes}  {title}", bold=True))
+        self.note(text)
+
+    def note(self, text: str, indent: str = INDENT) -> None:
+        for line in textwrap.wrap(text, self._width - len(indent), break_on_hyphens=False):
+            click.echo(indent + line)
+
+    def _out(self, text: str, *, cut: bool = False) -> None:
+        for line in shortened(text).splitlines():
+            room = self._width - len(INDENT)
+            whole = len(line) <= room or not (cut or sys.stdout.isatty())
+            click.echo((INDENT + click.style(line if whole else line[: room - 1] + "…", dim=True)).rstrip())
+
+    # doing
+
+    def tarmac(
+        self,
+        *words: str,
+        show: bool = True,
+        expect: int = 0,
+        says: str = "",
+        lines: int = 0,
+        columns: tuple[str, ...] = (),
+        **environment: str,
+    ) -> str:
+        """Run a command. `show` shows its output too, or its first `lines`; `says` is what must be in it."""
+        token = "TARMAC_TOKEN=tarmac_… " if environment else ""
+        shown = " ".join(word if re.fullmatch(r"[\w./:*-]+", word) else f"'{word}'" for word in words)
+        click.echo(f"{INDENT}{click.style('$', fg='cyan')} {token}tarmac {shortened(shown)}")
+        out = self._run([sys.executable, "-P", "-m", "tarmac", *words], expect, environment)
+        if says not in out:
+            raise Internal(f"the demo expected `{says}` of `tarmac {shown}`, and got: {out}")
+        text = "\n".join(out.splitlines()[:lines]) if lines else out
+        if show:
+            self._out(only_columns(text, columns) if columns else text)
+        return out
+
+    def python(self, code: str, *, show: bool = True) -> str:
+        """Run Python; what it prints is shown."""
+        code = textwrap.dedent(code)
+        for line in code.splitlines() if show else ():
+            mark = "..." if line.startswith(" ") else ">>>"
+            click.echo(f"{INDENT}{click.style(mark, fg='cyan')} {line}")
+        out = self._run([sys.executable, "-P", "-c", PRELUDE + code], 0, {})
+        if show:
+            self._out(out)
+        return out
+
+    def http(self, method: str, path: str, *, expect: int) -> None:
+        """Ask the server as any program could; with its owner's token if that is to succeed."""
+        from http.client import HTTPConnection
+        from urllib.parse import urlsplit
+
+        from tarmac.core.settings import Settings
+        from tarmac.workspace import local_token
+
+        click.echo(f"{INDENT}{click.style(method, fg='cyan')} {path}")
+        token = local_token(Settings(state=self.place / "state"), self.url) if expect == 200 else None
+        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=PATIENCE_SECONDS)
+        connection.request(method, path, headers={"Authorization": f"Bearer {token}"} if token else {})
+        answer = connection.getresponse()
+        body = answer.read().decode()
+        connection.close()
+        if answer.status != expect:
+            raise Internal(f"the demo expected {expect} of {path}, and got {answer.status}: {body}")
+        self._out(f"{answer.status} {body}", cut=True)
+
+    def start_server(self) -> None:
+        click.echo(f"{INDENT}{click.style('$', fg='cyan')} tarmac up --port 0")
+        apart: dict[str, Any] = {"process_group": 0} if sys.platform != "win32" else {}  # Ctrl-C is ours to handle
+        child = self._start([sys.executable, "-P", "-m", "tarmac", "up", "--port", "0"], {}, **apart)
+        assert child.stdout is not None
+        line = child.stdout.readline()
+        self.url = self.found(r"(http://[^/\s]+)", line)
+        self._out(re.sub(r"key=\S+", "key=…", line))
+
+    def stop_server(self) -> None:
+        if not self.url:
+            return
+        server = self._children.pop(0)
+        server.terminate()
+        server.communicate(timeout=PATIENCE_SECONDS)
+        self.url = ""
+
+    def actor_of(self, position: int) -> str:
+        import sqlite3
+
+        database = sqlite3.connect(self.project / ".tarmac" / "store.db")
+        try:
+            (actor,) = database.execute("SELECT actor FROM events WHERE position = ?", (position,)).fetchone()
+        finally:
+            database.close()
+        return str(actor)
+
+    def found(self, pattern: str, text: str) -> str:
+        match = re.search(pattern, text)
+        if match is None:
+            raise Internal(f"the demo looked for {pattern} and got: {text}")
+        return match[1]
+
+    def _start(self, words: list[str], environment: dict[str, str], **more: Any) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            words,
+            cwd=self.project,
+            env=self._environment | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            **more,
+        )
+        self._children.append(child)
+        return child
+
+    def _run(self, words: list[str], expect: int, environment: dict[str, str]) -> str:
+        child = self._start(words, environment)
+        out, _ = child.communicate()
+        self._children.remove(child)
+        if child.returncode != expect:
+            raise Internal(
+                f"the demo expected {' '.join(words[2:])} to end with {expect}, not {child.returncode}: {out}"
+            )
+        return out
+
+
+@contextmanager
+def folder(keep: Path | None) -> Iterator[Path]:
+    """Where it happens: a new temporary folder, gone whatever happens, or the one to keep."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep.absolute()
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    place = Path(tempfile.mkdtemp(prefix="tarmac-demo-"))
+    try:
+        yield place
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for _ in range(50):  # a job that was just told to stop may still write its last line
+            shutil.rmtree(place, ignore_errors=True)
+            if not place.exists():
+                break
+            time.sleep(0.1)
+
+
+def shortened(text: str) -> str:
+    """Long ids cut to what tells them apart, with the columns of a table still in line."""
+    lines = text.splitlines()
+    if len(lines) > 1:
+        for match in reversed(list(LONG_ID.finditer(lines[1]))):
+            start, end = match.start() + 9, match.end()
+            if not lines[0][start:end].strip():
+                lines[0] = lines[0][:start] + lines[0][end:]
+    return "\n".join(LONG_ID.sub(SHORT_ID, line) for line in lines)
+
+
+def only_columns(text: str, names: tuple[str, ...]) -> str:
+    """Some columns of a printed table."""
+    head, *rows = text.splitlines()
+    starts = [match.start() for match in re.finditer(r"\S+", head)]
+    spans = list(zip(starts, [*starts[1:], None], strict=True))
+    kept = [span for span in spans if head[span[0] : span[1]].strip() in names]
+    return "\n".join("".join(line[start:end] for start, end in kept).rstrip() for line in (head, *rows))
