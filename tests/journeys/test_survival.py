@@ -44,7 +44,7 @@ def all_runs(workspace: Workspace) -> set[str]:
     found: set[str] = set()
     cursor = ""
     while True:
-        page = workspace(ListRuns(limit=1000, before=cursor))
+        page = workspace(ListRuns(limit=1000, cursor=cursor))
         found |= {run.id for run in page.runs}
         if page.next is None:
             return found

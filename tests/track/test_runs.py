@@ -42,7 +42,7 @@ def test_pages_hold_every_run_once_newest_first(anywhere: Workspace) -> None:
     anywhere(CreateRun(experiment="other"))
     found, cursor = [], ""
     while True:
-        page = anywhere(ListRuns(experiment="pages", limit=3, before=cursor))
+        page = anywhere(ListRuns(experiment=["pages"], limit=3, cursor=cursor))
         found += [run.id for run in page.runs]
         if page.next is None:
             break
@@ -81,8 +81,8 @@ def test_a_failed_command_leaves_nothing(anywhere: Workspace) -> None:
         (CreateRun(experiment="x" * 251), Invalid, "experiment"),
         (CreateRun(experiment=""), Invalid, "experiment"),
         (ListRuns(limit=0), Invalid, "limit"),
-        (ListRuns(before="nonsense"), Invalid, "before"),
-        (ListRuns(experiment="unknown"), NotFound, "there is no experiment"),
+        (ListRuns(cursor="nonsense"), Invalid, "cursor"),
+        (ListRuns(experiment=["unknown"]), NotFound, "there is no experiment"),
     ],
 )
 def test_what_is_wrong_is_said(anywhere: Workspace, request_: GetRun, error: type[Exception], says: str) -> None:

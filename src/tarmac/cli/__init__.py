@@ -12,7 +12,8 @@ from tarmac.cli.lazy import LazyGroup, command_group
 GROUPS = {
     "projects": ("store", "Owners of every named thing."),
     "experiments": ("track", "Named groups of runs."),
-    "runs": ("track", "Executions: start, look, end."),
+    "runs": ("track", "Executions: start, log, look, compare, end."),
+    "metrics": ("track", "Curves of runs."),
     "manifests": ("store", "Immutable lists of files."),
     "blobs": ("store", "Bytes by their digest."),
     "jobs": ("flow", "Work that takes longer than an answer may."),

@@ -273,4 +273,10 @@ def from_json(document: Any) -> TarmacError:
     body = document.get("error") if isinstance(document, dict) else None
     if not isinstance(body, dict):
         return Unreachable("the answer is not one of tarmac's", detail={"answer": bounded(document, 300)})
-    return _rebuild(str(body.get("code")), str(body.get("message")), body.get("hint"), dict(body.get("detail") or {}))
+    hint, detail = body.get("hint"), body.get("detail")
+    return _rebuild(
+        str(body.get("code")),
+        str(body.get("message")),
+        hint if isinstance(hint, str) else None,
+        detail if isinstance(detail, dict) else {},
+    )

@@ -94,8 +94,8 @@ def operation(
     quick: bool = False,
     positional: tuple[str, ...] = (),
 ) -> Callable[[type[Declared]], type[Declared]]:
-    """Declare `name`. `quick` queries touch a few rows by key, so a server may answer them without a thread;
-    `positional` fields need no option name on the command line."""
+    """Declare `name`. A `quick` query touches a few rows by key, and a quick command prepares without asking the
+    database: a server does both without a thread. `positional` fields need no option name on the command line."""
 
     def declare(request: type[Declared]) -> type[Declared]:
         kind, answer = _kind_and_answer(request)
@@ -109,8 +109,8 @@ def operation(
 
 
 def handles(request: type[Operation[Any]], *, prepare: Callable[..., Any] | None = None) -> Callable[[F], F]:
-    """Mark the one function that carries out `request`. `prepare` does a command's slow part before the transaction:
-    what it returns is given to the handler as a third argument."""
+    """Mark the one function that carries out `request`. `prepare(request, read)` does a command's slow part before the
+    transaction, `prepare(request)` if the command is quick: what it returns is the handler's third argument."""
 
     def mark(function: F) -> F:
         HANDLERS[spec_of(request).name] = Handler(function, prepare)

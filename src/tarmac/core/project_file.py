@@ -21,13 +21,8 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     timezone: str = "UTC"
 
 
-class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    garbage_hours: int = 24
-
-
 class ProjectFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     project: Project = Project()
-    retention: Retention = Retention()
 
 
 def find(start: Path) -> Path | None:

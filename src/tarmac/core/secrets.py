@@ -10,7 +10,9 @@ from tarmac.core.errors import Invalid, NotFound
 
 MASK = "***"
 
-_PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@\s:]*):[^@/\s]*@")
+# up to the last `@`, because people forget to quote what stands in a password
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@\s:]*):[^\s?]*@")
+_PASSWORD_IN_QUERY = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&\s]*", re.IGNORECASE)
 
 
 class Secret:
@@ -73,4 +75,4 @@ def _from_keyring(rest: str) -> Secret:
 
 def mask_url(url: str) -> str:
     """A URL that can be shown: without its password."""
-    return _PASSWORD_IN_URL.sub(rf"\1:{MASK}@", url)
+    return _PASSWORD_IN_QUERY.sub(rf"\1={MASK}", _PASSWORD_IN_URL.sub(rf"\1:{MASK}@", url))

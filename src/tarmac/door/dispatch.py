@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -63,7 +63,9 @@ class Door:
         key = self.store.project_key(project)
         try:
             with self.store.database.read() as connection:
-                return self._handlers[spec.name].apply(request, Reader(connection, key, project, actor))
+                return self._handlers[spec.name].apply(
+                    request, Reader(connection, self.store.names, key, project, actor)
+                )
         except Exception as error:
             raise in_our_words(spec.name, error) from error
 
@@ -92,8 +94,7 @@ class Door:
         extra: tuple[Any, ...] = ()
         if handler.prepare is not None:
             try:
-                with self.store.database.read() as connection:
-                    extra = (handler.prepare(request, Reader(connection, key, project, actor)),)
+                extra = (self._prepare(spec, handler.prepare, request, actor, project, key),)
             except Exception as error:
                 raise in_our_words(spec.name, error) from error
         payload = _encode(request)
@@ -103,10 +104,19 @@ class Door:
             answer = handler.apply(request, tx, *extra)
             if tx.changed:
                 subject = tx.subject or _subject(spec, answer)
-                batch.events.append(Event(project, batch.now, actor.signature, spec.name, subject, payload))
+                content = payload if tx.evidence is None else _with_evidence(payload, tx.evidence)
+                batch.events.append(Event(project, batch.now, actor.signature, spec.name, subject, content))
             return answer
 
         return work
+
+    def _prepare(
+        self, spec: Spec, prepare: Callable[..., Any], request: Operation[Any], actor: Actor, project: str, key: int
+    ) -> Any:
+        if spec.quick:  # asks nothing of the database
+            return prepare(request)
+        with self.store.database.read() as connection:
+            return prepare(request, Reader(connection, self.store.names, key, project, actor))
 
     def _job(self, spec: Spec, request: Operation[Any], actor: Actor, project: str, key: int) -> Work:
         payload = _encode(request)
@@ -139,7 +149,7 @@ class Door:
         _allow("read blobs", "read", actor, project)
         key = self.store.project_key(project)
         with self.store.database.read() as connection:
-            return blob_rows.find(Reader(connection, key, project, actor), digest)
+            return blob_rows.find(Reader(connection, self.store.names, key, project, actor), digest)
 
     def read_blob(self, blob: Blob, start: int, end: int) -> Iterator[bytes]:
         return self.store.blobs.read(blob.digest, blob.place, blob.size, blob.blocks, start, end)
@@ -164,6 +174,11 @@ def in_our_words(doing: str, error: BaseException) -> TarmacError:
         return error
     log.error("%s failed", doing, exc_info=error)
     return Internal(f"{doing} failed: {type(error).__name__}", hint="the server's log says more; please report it")
+
+
+def _with_evidence(payload: bytes, evidence: dict[str, Any]) -> bytes:
+    """What was asked, and what the handler found worth proving later."""
+    return _encode({**msgspec.json.decode(payload), "evidence": evidence})
 
 
 def _subject(spec: Spec, answer: Any) -> str:

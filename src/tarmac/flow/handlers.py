@@ -32,9 +32,10 @@ def read_job_log(request: ops.ReadJobLog, read: Reader) -> LogPart:
 def cancel_job(request: ops.CancelJob, tx: Tx) -> Job:
     job = queries.job(tx, request.id, tx.now)
     if job.state == "interrupted":
-        queries.finish(tx.connection, job.id, "cancelled", "", "", tx.now)
+        queries.give_up(tx, job.id)
     elif job.state in OPEN:
-        queries.ask_to_cancel(tx, job.id)
+        if not queries.ask_to_cancel(tx, job.id):
+            tx.unchanged()
     else:
         raise Conflict(f"job {job.id} has ended already: {job.state}")
     return queries.job(tx, request.id, tx.now)

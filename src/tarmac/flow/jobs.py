@@ -68,7 +68,7 @@ class RunningJob:
             state = "failed"
             if isinstance(error, Cancelled):
                 state = "cancelled" if self._cancelled else "interrupted"
-        self._log.ship()
+        self._log.ship(last=True)
         answer_text = msgspec.json.encode(answer).decode() if error is None else ""
         error_text = msgspec.json.encode(error.to_json()).decode() if error is not None else ""
         self.store.writer.call(
@@ -92,25 +92,48 @@ class RunningJob:
 
 
 class LogFile:
-    """The output of a job's process, carried into the store as it grows."""
+    """The output of a job's process, carried into the store as it grows.
+
+    How far it was carried stands in a file beside it: whoever goes on after a killed process repeats nothing.
+    """
 
     def __init__(self, store: Store, id: str, path: Path) -> None:
         self._store = store
         self._id = id
         self._path = path
-        self._at = 0
+        self._mark = path.with_suffix(".shipped")
+        self._at = self._shipped()
 
-    def ship(self) -> None:
+    def _shipped(self) -> int:
+        try:
+            return int(self._mark.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return 0
+
+    def ship(self, *, last: bool = False) -> None:
+        while data := self._next(last):
+            text = data.decode("utf-8", "replace").replace("\x00", "")
+            self._append(text)
+            self._at += len(data)
+            self._mark.write_text(str(self._at), encoding="ascii")
+
+    def _append(self, text: str) -> None:
+        self._store.writer.call(lambda batch: queries.append_log(batch.connection, self._id, text))
+
+    def _next(self, last: bool) -> bytes:
         try:
             with self._path.open("rb") as file:
                 file.seek(self._at)
                 data = file.read(queries.LOG_PART)
         except OSError:
-            return
-        if data:
-            text = data.decode("utf-8", "replace").replace("\x00", "")
-            self._store.writer.call(lambda batch: queries.append_log(batch.connection, self._id, text))
-            self._at += len(data)
+            return b""
+        # whole lines where there are any, so that no character is cut in two
+        whole = data.rfind(b"\n") + 1
+        return data[:whole] if whole and not (last and len(data) < queries.LOG_PART) else data if last else b""
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._mark.unlink(missing_ok=True)
 
 
 def end_lost(store: Store, id: str, exit_code: int, log_file: Path) -> None:
@@ -121,6 +144,7 @@ def end_lost(store: Store, id: str, exit_code: int, log_file: Path) -> None:
     )
     text = msgspec.json.encode(error.to_json()).decode()
     lost = store.writer.call(lambda batch: queries.finish(batch.connection, id, "interrupted", "", text, now()))
+    log = LogFile(store, id, log_file)
     if lost:
-        LogFile(store, id, log_file).ship()
-    log_file.unlink(missing_ok=True)
+        log.ship(last=True)
+    log.remove()

@@ -38,7 +38,7 @@ class ReadJobLog(Query[LogPart], frozen=True, kw_only=True):
     """What a job has written, from a character on."""
 
     id: Id
-    start: Annotated[int, Meta(ge=0)] = 0
+    start: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
 
 
 @operation("jobs.cancel", needs="write", positional=("id",))

@@ -68,8 +68,25 @@ def requeue(tx: Tx, id: str) -> None:
     )
 
 
-def ask_to_cancel(tx: Tx, id: str) -> None:
-    tx.run("UPDATE jobs SET cancel_requested = 1 WHERE project = :project AND id = :id", project=tx.project, id=id)
+def ask_to_cancel(tx: Tx, id: str) -> bool:
+    """False: it was asked before."""
+    return bool(
+        tx.run(
+            "UPDATE jobs SET cancel_requested = 1 WHERE project = :project AND id = :id AND cancel_requested = 0",
+            project=tx.project,
+            id=id,
+        )
+    )
+
+
+def give_up(tx: Tx, id: str) -> None:
+    """The end of a job that nobody works on any more."""
+    tx.run(
+        "UPDATE jobs SET state = 'cancelled', ended_at = :now WHERE project = :project AND id = :id",
+        now=tx.now,
+        project=tx.project,
+        id=id,
+    )
 
 
 def claim(connection: Connection, id: str, now: int) -> Row | None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from tarmac.govern.records import AuditEvent
+from tarmac.store import ledger
 from tarmac.store.sql import Reader, Row
 
 COLUMNS = "position, at, project, actor, operation, subject, payload, payload_digest"
@@ -34,6 +35,13 @@ def events(
     return [event(row) for row in rows]
 
 
+def _decode(payload: bytes) -> Any:
+    try:
+        return msgspec.json.decode(payload)
+    except msgspec.DecodeError:
+        return payload.decode("utf-8", "replace")  # somebody edited it: `audit verify` names it
+
+
 def event(row: Row) -> AuditEvent:
     position, at, project, actor, operation, subject, payload, payload_digest = row
     return AuditEvent(
@@ -43,6 +51,6 @@ def event(row: Row) -> AuditEvent:
         actor=actor,
         operation=operation,
         subject=subject,
-        payload=None if payload is None else msgspec.json.decode(bytes(payload)),
+        payload=None if payload is None else _decode(ledger.as_bytes(payload)),
         payload_digest=payload_digest,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -80,7 +80,10 @@ class Api:
         def done(result: Any, error: BaseException | None) -> None:
             loop.call_soon_threadsafe(settle, result, error)
 
-        self._door.submit(spec, request, actor, project, done)
+        if spec.quick or catalog.handlers()[spec.name].prepare is None:
+            self._door.submit(spec, request, actor, project, done)
+        else:  # what it prepares asks the database
+            await loop.run_in_executor(self._readers, self._door.submit, spec, request, actor, project, done)
         return await future
 
     def close(self) -> None:
@@ -97,28 +100,40 @@ def decode_query(spec: Spec, query: bytes) -> Operation[Any]:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
     except ValueError as error:
         raise Invalid(f"{spec.name}: the query string cannot be read: {error}") from None
-    texts = _text_fields(spec)
+    writings = _writings(spec)
     fields: dict[str, Any] = {}
     for key, value in pairs:
-        if key in fields:
-            raise Invalid(f"{spec.name}: `{key}` is given twice", hint='lists are written as JSON: ["a","b"]')
-        if key not in texts:
-            raise UnknownKey.at(spec.name, key, texts)
-        fields[key] = value if texts[key] else _json_or_text(value)
+        if key not in writings:
+            raise UnknownKey.at(spec.name, key, writings)
+        if writings[key] == "texts" and not value.startswith("["):
+            fields.setdefault(key, []).append(value)
+        elif key in fields:
+            raise Invalid(f"{spec.name}: `{key}` is given twice")
+        else:
+            fields[key] = value if writings[key] == "text" else _json_or_text(value)
     return decode_request(spec, lambda: msgspec.convert(fields, spec.request))  # type: ignore[no-any-return]
 
 
-_texts: dict[str, dict[str, bool]] = {}
+Writing = Literal["text", "texts", "json"]
+_known: dict[str, dict[str, Writing]] = {}
 
 
-def _text_fields(spec: Spec) -> dict[str, bool]:
-    """Each field, and whether it is written as plain text."""
-    known = _texts.get(spec.name)
-    if known is None:
+def _writings(spec: Spec) -> dict[str, Writing]:
+    """How each field is written in an address: as it is, as it is and several times, or as JSON."""
+    if spec.name not in _known:
         info = msgspec.inspect.type_info(spec.request)
-        known = {field.encode_name: _is_text(field.type) for field in info.fields}  # type: ignore[attr-defined]
-        _texts[spec.name] = known
-    return known
+        _known[spec.name] = {field.encode_name: _writing(field.type) for field in info.fields}  # type: ignore[attr-defined]
+    return _known[spec.name]
+
+
+def _writing(node: msgspec.inspect.Type) -> Writing:
+    if isinstance(node, msgspec.inspect.Metadata):
+        return _writing(node.type)
+    if isinstance(node, msgspec.inspect.UnionType):
+        return next((found for inner in node.types if (found := _writing(inner)) != "json"), "json")
+    if isinstance(node, msgspec.inspect.ListType) and _is_text(node.item_type):
+        return "texts"
+    return "text" if _is_text(node) else "json"
 
 
 def _is_text(node: msgspec.inspect.Type) -> bool:

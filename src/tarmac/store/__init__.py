@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
 from collections.abc import Iterator
 
 from tarmac.core.clock import now
-from tarmac.core.errors import Invalid, NotAWorkspace, NotFound, TarmacError
+from tarmac.core.errors import Invalid, NotAWorkspace, NotFound, OlderFormat, TarmacError
 from tarmac.core.settings import Settings
 from tarmac.store import migrations
 from tarmac.store.blobs.folder import FolderBlobs
 from tarmac.store.folder import WorkspaceFolder, database_url, key_fingerprint
 from tarmac.store.ledger import Ledger
-from tarmac.store.sql import Batch, Database
+from tarmac.store.sql import Batch, Database, Names, Retry
 from tarmac.store.writer import Writer
 
 SEAL_EVERY_SECONDS = 0.2
@@ -31,7 +32,8 @@ class Store:
         key = folder.ledger_key(settings.ledger_key)
         self.ledger = Ledger(key)
         self.blobs = FolderBlobs(folder.blobs)
-        self.writer = Writer(self.database, self.ledger.seal_batch)
+        self.names = Names()
+        self.writer = Writer(self.database, self.names, self._seal)
         self.format = len(migrations.known())
         self._fingerprint = key_fingerprint(key)
         self._projects: dict[str, int] = {}
@@ -72,6 +74,11 @@ class Store:
             self._projects[name] = key
         return key
 
+    def _seal(self, batch: Batch) -> None:
+        self.ledger.seal_batch(batch)
+        if batch.events:
+            self.start_sealing()  # who only opened the folder is a server too, as far as its own events go
+
     def start_sealing(self) -> None:
         """Seal what waits while this process lives; SQLite seals at each commit and needs nobody."""
         if self.database.kind == "postgres" and self._sealer is None:
@@ -106,7 +113,7 @@ class Sealer(threading.Thread):
         while not self._stop_asked.wait(SEAL_EVERY_SECONDS):
             try:
                 seal_now(self._database, self._ledger)
-            except TarmacError:
+            except (TarmacError, Retry):
                 continue  # the database is away; what waits is sealed when it is back
 
     def stop(self) -> None:
@@ -172,7 +179,11 @@ def open_store(folder: WorkspaceFolder, settings: Settings) -> Store:
     if not folder.exists():
         raise NotAWorkspace.at(folder.path.parent if folder.path.name == ".tarmac" else folder.path)
     store = Store(folder, settings)
-    store.check_format()
+    try:
+        store.check_format()
+    except BaseException:
+        store.close()
+        raise
     return store
 
 
@@ -182,6 +193,8 @@ def upgrade(folder: WorkspaceFolder, settings: Settings, *, dry_run: bool = Fals
     try:
         with database.read() as connection:
             have = migrations.applied(connection)
+            with contextlib.suppress(OlderFormat):
+                migrations.compare(connection, str(folder.path), migrations.known())
         missing = migrations.known()[len(have) :]
         if not missing:
             yield f"{folder.path} has the newest format, {len(have)}"
@@ -193,7 +206,11 @@ def upgrade(folder: WorkspaceFolder, settings: Settings, *, dry_run: bool = Fals
         if have:
             from tarmac.store.backup import backup
 
-            made = backup(Store(folder, settings), None, lambda done, total, what: None)
+            store = Store(folder, settings)
+            try:
+                made = backup(store, None, lambda done, total, what: None)
+            finally:
+                store.close()
             yield f"backed up to {made.path}"
         with database.exclusive("migrate"):
             migrations.apply(database, migrations.known())

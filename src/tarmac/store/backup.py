@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -37,7 +37,8 @@ PAGES_AT_ONCE = 2000
 # parents before children, so that rows can be put back in this order
 TABLES = (
     "migrations", "facts", "projects", "persons", "grants", "tokens", "experiments", "runs", "blobs", "manifests",
-    "manifest_files", "lineage", "jobs", "seals", "events", "pending_events",
+    "manifest_files", "lineage", "jobs", "seals", "events", "pending_events", "names", "params", "tags", "metrics",
+    "metric_tails", "metric_segments", "artifacts", "run_inputs", "run_logs", "run_facts",
 )  # fmt: skip
 Progress = Callable[[int, int, str], None]
 
@@ -54,6 +55,13 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     blobs: int
     bytes: int
     files: dict[str, str]
+
+
+class _Found(NamedTuple):
+    """What the copied store is like, whatever this tarmac would make."""
+
+    store_format: int
+    tables: list[str]
 
 
 def backup(store: Store, to: Path | None, progress: Progress) -> BackupReport:
@@ -84,6 +92,7 @@ def _copy_all(store: Store, partial: Path, progress: Progress) -> Contents:
         rows = _copy_sqlite(store.database, partial / "store.db", progress)
         copy = SQLiteDatabase(partial / "store.db")
         with copy.read() as connection:
+            found = _Found(len(migrations.applied(connection)), _tables(connection))
             count, size = _copy_blobs(store, connection, partial / "blobs", progress)
         copy.close()
         for leftover in ("store.db-wal", "store.db-shm", "write.lock"):
@@ -91,14 +100,15 @@ def _copy_all(store: Store, partial: Path, progress: Progress) -> Contents:
         files = ["store.db"]
     else:
         with store.database.read(snapshot=True) as connection:
-            rows = _copy_rows(connection, partial / "rows", progress)
+            found = _Found(len(migrations.applied(connection)), _tables(connection))
+            rows = _copy_rows(connection, found.tables, partial / "rows", progress)
             count, size = _copy_blobs(store, connection, partial / "blobs", progress)
-        files = [f"rows/{table}" for table in TABLES]
+        files = [f"rows/{table}" for table in found.tables]
     contents = Contents(
         format=FORMAT,
         workspace=store.id,
         kind=store.database.kind,
-        store_format=store.format,
+        store_format=found.store_format,
         made_at=now(),
         rows=rows,
         blobs=count,
@@ -117,18 +127,24 @@ def _copy_sqlite(database: SQLiteDatabase, target: Path, progress: Progress) -> 
             source.raw.backup(copy, pages=-1)
             copy.execute("PRAGMA journal_mode = DELETE")
             rows = 0
-            for index, table in enumerate(TABLES):
+            tables = _tables(source)
+            for index, table in enumerate(tables):
                 rows += copy.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-                progress(index, len(TABLES), "facts")
+                progress(index, len(tables), "facts")
         finally:
             copy.close()
     return rows
 
 
-def _copy_rows(connection: Connection, folder: Path, progress: Progress) -> int:
+def _tables(connection: Connection) -> list[str]:
+    """Those that this store has: the backup before an upgrade is of an older one."""
+    return [table for table in TABLES if _columns(connection, table)]
+
+
+def _copy_rows(connection: Connection, tables: list[str], folder: Path, progress: Progress) -> int:
     folder.mkdir()
     total = 0
-    for index, table in enumerate(TABLES):
+    for index, table in enumerate(tables):
         columns = _columns(connection, table)
         with (folder / table).open("wb") as file:
             file.write(frames.header())
@@ -137,12 +153,14 @@ def _copy_rows(connection: Connection, folder: Path, progress: Progress) -> int:
             for sequence, rows in enumerate(pieces, start=1):
                 file.write(frames.encode(sequence, msgspec.msgpack.encode(rows)))
                 total += len(rows)
-                progress(index, len(TABLES), table)
+                progress(index, len(tables), table)
             file.write(frames.encode(1 << 63, b""))  # the end: a file without it was cut
     return total
 
 
 def _columns(connection: Connection, table: str) -> list[str]:
+    if connection.kind == "sqlite":
+        return [row[0] for row in connection.all("SELECT name FROM pragma_table_info(:name)", name=table)]
     rows = connection.all(
         "SELECT column_name FROM information_schema.columns "
         "WHERE table_schema = current_schema() AND table_name = :name ORDER BY ordinal_position",
@@ -190,7 +208,7 @@ def restore(source: Path, target: WorkspaceFolder, store_url: str, progress: Pro
             key = source / "keys" / "ledger.key"
             if key.exists():
                 write_private(partial.key_file, key.read_text(encoding="ascii"))
-            shutil.copytree(source / "blobs", partial.blobs, dirs_exist_ok=True)
+            _restore_blobs(source / "blobs", partial.blobs, contents.blobs, progress)
             if contents.kind == "sqlite":
                 shutil.copy2(source / "store.db", partial.database_file)
             else:
@@ -202,6 +220,20 @@ def restore(source: Path, target: WorkspaceFolder, store_url: str, progress: Pro
     finally:
         shutil.rmtree(partial.path, ignore_errors=True)
     return contents
+
+
+def _restore_blobs(source: Path, target: Path, expected: int, progress: Progress) -> None:
+    """Copy the bytes, each proved by the digest in its name."""
+    files = [file for file in sorted(source.rglob("*")) if file.is_file()]
+    if len(files) != expected:
+        raise Damaged(f"{source} has {len(files)} blobs, not {expected}", hint="use another backup")
+    for count, file in enumerate(files, start=1):
+        if digest_file(file) != file.name.partition(".")[0]:
+            raise Damaged(f"{file} is not what was backed up", hint="use another backup")
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy2(file, copy)
+        progress(count, expected, "blobs")
 
 
 def _verify(source: Path) -> Contents:
@@ -231,7 +263,7 @@ def _restore_rows(folder: Path, store_format: int, database: Database, progress:
         try:
             for migration in migrations.known()[:store_format]:
                 migrations.run_statements(connection, migration)
-            for index, table in enumerate(TABLES):
+            for index, table in enumerate(table for table in TABLES if (folder / table).exists()):
                 for columns, rows in _read_rows(folder / table):
                     connection.insert(table, columns, [tuple(row) for row in rows])
                     progress(index, len(TABLES), table)

@@ -139,17 +139,23 @@ class _Walk:
 
 
 def _event_faults(rows: list[Row], seal: int, first: int, count: int, batch_digest: str) -> Iterator[str]:
-    if len(rows) != count:
+    if len(rows) < count:
         have = {row[0] for row in rows}
-        gone = [position for position in range(first, first + count) if position not in have]
-        yield f"event {gone[0]} is missing" + (f" and {len(gone) - 1} more" if len(gone) > 1 else "")
+        gone = next(position for position in range(first, first + count) if position not in have)
+        more = count - len(rows) - 1
+        yield f"event {gone} is missing" + (f" and {more} more" if more else "")
         return
     for row in rows:
-        if row[6] is not None and digest(bytes(row[6])) != row[7]:
+        if row[6] is not None and digest(as_bytes(row[6])) != row[7]:
             yield f"event {row[0]} was edited: its payload is not the one that was sealed"
     if _batch_digest(rows) != batch_digest:
         names = f"event {first}" if count == 1 else f"an event in {first}–{first + count - 1}"
         yield f"{names} was edited: seal {seal} does not fit"
+
+
+def as_bytes(payload: bytes | str) -> bytes:
+    """What stands in a payload; who edits one in SQLite's shell writes text there."""
+    return payload.encode() if isinstance(payload, str) else bytes(payload)
 
 
 def head(connection: Connection) -> Head:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import msgspec
 
 from tarmac.core.digest import digest
-from tarmac.core.errors import Invalid, NotFound
+from tarmac.core.errors import Invalid, NotFound, bounded
 from tarmac.core.ids import time_ordered
 from tarmac.store.blobs import rows as blobs
 from tarmac.store.records import File, Manifest
@@ -20,19 +19,16 @@ COLUMNS = "id, kind, digest, files, size, created_at"
 def commit(tx: Tx, kind: str, files: Sequence[File]) -> Manifest | list[str]:
     """The new manifest, or the digests that have to be uploaded first; never a manifest with a hole."""
     ordered = sorted(files, key=lambda file: file.path)
-    for before, after in pairwise(ordered):
-        if before.path == after.path:
-            raise Invalid(f"`{after.path}` stands in the list twice")
-        if after.path.startswith(before.path + "/"):
-            raise Invalid(f"`{before.path}` cannot be a file and a folder (`{after.path}`)")
+    _check_paths(ordered)
     wanted = {file.digest for file in ordered}
     sizes = blobs.lock_sizes(tx, list(wanted))
     if absent := sorted(wanted - sizes.keys()):
         return absent
     for file in ordered:
         if sizes[file.digest] != file.size:
-            raise Invalid(f"`{file.path}` is said to have {file.size} bytes; its blob has {sizes[file.digest]}")
-    blobs.count_refs(tx, list(wanted), +1)
+            have = sizes[file.digest]
+            raise Invalid(f"`{bounded(file.path)}` is said to have {file.size} bytes; its blob has {have}")
+    blobs.add_refs(tx, list(wanted), +1)
     manifest = Manifest(
         id=time_ordered(),
         kind=kind,
@@ -53,6 +49,21 @@ def commit(tx: Tx, kind: str, files: Sequence[File]) -> Manifest | list[str]:
         [(key, file.path, file.digest, file.size) for file in ordered],
     )
     return manifest
+
+
+def _check_paths(ordered: Sequence[File]) -> None:
+    paths = {file.path for file in ordered}
+    before = ""
+    for path in (file.path for file in ordered):
+        if path == before:
+            raise Invalid(f"`{bounded(path)}` stands in the list twice")
+        before = path
+        # not only the neighbour: `a.txt` sorts between `a` and `a/b`
+        folder = path.rpartition("/")[0]
+        while folder:
+            if folder in paths:
+                raise Invalid(f"`{bounded(folder)}` cannot be a file and a folder (`{bounded(path)}`)")
+            folder = folder.rpartition("/")[0]
 
 
 def manifest_digest(ordered: Sequence[File]) -> str:
@@ -88,7 +99,7 @@ def delete(tx: Tx, id: str) -> Manifest:
     """Forget the list; its blobs go with the next gc unless another manifest needs them."""
     key, *rest = _row(tx, id)
     digests = tx.all("SELECT DISTINCT digest FROM manifest_files WHERE manifest = :key", key=key)
-    blobs.count_refs(tx, [row[0] for row in digests], -1)
+    blobs.add_refs(tx, [row[0] for row in digests], -1)
     tx.run("DELETE FROM manifest_files WHERE manifest = :key", key=key)
     tx.run("DELETE FROM manifests WHERE key = :key", key=key)
     return _manifest(rest)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tarmac.core.names import Digest, Id, Limit, Name, ProjectName, RelativePath
+from tarmac.core.names import Digest, Id, Limit, Name, ProjectName
 from tarmac.core.operation import Command, Job, Query, operation
 from tarmac.store.records import BackupReport, CheckReport, Edge, File, Garbage, Manifest, Project, Status
 
@@ -105,7 +105,7 @@ class ListFiles(Query[FilePage], frozen=True, kw_only=True):
     """The files of a manifest, by path."""
 
     id: Id
-    after: RelativePath | Literal[""] = ""
+    after: Annotated[str, Meta(max_length=4096)] = ""
     limit: Limit = 1000
 
 

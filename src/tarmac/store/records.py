@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
+
+from tarmac.core.names import Digest, RelativePath
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,9 +26,9 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
 class File(msgspec.Struct, frozen=True, kw_only=True):
     """One file of a manifest: where it lies in it, and which bytes it has."""
 
-    path: str
-    digest: str
-    size: int
+    path: RelativePath
+    digest: Digest
+    size: Annotated[int, Meta(ge=0)]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

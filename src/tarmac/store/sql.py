@@ -5,7 +5,7 @@ The same statements run on SQLite and on Postgres; the little that differs is in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -63,6 +63,63 @@ class Database(Protocol):
     def forget(self) -> None: ...
 
 
+class Names:
+    """The store's dictionary, kept in memory: keys of params, tags and metrics as numbers, by project."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[int, str], int] = {}
+        self._names: dict[int, str] = {}
+
+    def number(self, read: Reader, name: str) -> int | None:
+        """The number of a name, or None where nothing was ever called so."""
+        known = self._numbers.get((read.project, name))
+        if known is None:
+            known = read.value(
+                "SELECT key FROM names WHERE project = :project AND name = :name", project=read.project, name=name
+            )
+            if known is not None and not isinstance(read, Tx):  # what a transaction sees may yet be undone
+                self.learn([(read.project, name, known)])
+        return known
+
+    def numbers(self, tx: Tx, names: Iterable[str]) -> dict[str, int]:
+        """The numbers of names, given to those that have none."""
+        project, known = tx.project, self._numbers
+        found = {name: number for name in names if (number := known.get((project, name))) is not None}
+        for name in sorted(set(names) - found.keys()):  # in order, so that two servers cannot wait for each other
+            number = tx.value(
+                "INSERT INTO names (project, name) VALUES (:project, :name) ON CONFLICT DO NOTHING RETURNING key",
+                project=project,
+                name=name,
+            )
+            if number is None:
+                number = tx.value(
+                    "SELECT key FROM names WHERE project = :project AND name = :name", project=project, name=name
+                )
+            found[name] = number
+            tx.batch.learned.append((project, name, number))
+        return found
+
+    def names(self, read: Reader, numbers: Iterable[int]) -> dict[int, str]:
+        """The names behind numbers."""
+        missing = [number for number in set(numbers) if number not in self._names]
+        if not missing:
+            return self._names
+        rows = read.all("SELECT project, name, key FROM names WHERE key >= :least", least=min(missing))
+        if isinstance(read, Tx):
+            return {**self._names, **{number: name for _, name, number in rows}}
+        self.learn(rows)
+        return self._names
+
+    def learn(self, entries: Iterable[tuple[int, str, int]]) -> None:
+        for project, name, number in entries:
+            self._numbers[project, name] = number
+            self._names[number] = name
+
+    def forget(self) -> None:
+        self._numbers.clear()
+        self._names.clear()
+
+
 @dataclass(slots=True)
 class Event:
     """One recorded change, before it has a place in the chain."""
@@ -81,16 +138,20 @@ class Batch:
 
     connection: Connection
     now: int
+    names: Names
     events: list[Event] = field(default_factory=list)
+    learned: list[tuple[int, str, int]] = field(default_factory=list)
+    """Names this transaction gave numbers to: known to others only when it is committed."""
 
 
 class Reader:
     """What a query handler is given: a consistent view, and who asks about which project."""
 
-    __slots__ = ("actor", "all", "connection", "kind", "one", "pieces", "project", "project_name", "value")
+    __slots__ = ("actor", "all", "connection", "kind", "names", "one", "pieces", "project", "project_name", "value")
 
-    def __init__(self, connection: Connection, project: int, project_name: str, actor: Actor) -> None:
+    def __init__(self, connection: Connection, names: Names, project: int, project_name: str, actor: Actor) -> None:
         self.connection = connection
+        self.names = names
         self.project = project
         self.project_name = project_name
         self.actor = actor
@@ -104,10 +165,12 @@ class Reader:
 class Tx(Reader):
     """What a command handler is given: a reader that may also write, inside its own savepoint."""
 
-    __slots__ = ("changed", "insert", "now", "run", "subject")
+    __slots__ = ("batch", "changed", "evidence", "insert", "now", "run", "subject")
 
     def __init__(self, batch: Batch, project: int, project_name: str, actor: Actor) -> None:
-        super().__init__(batch.connection, project, project_name, actor)
+        super().__init__(batch.connection, batch.names, project, project_name, actor)
+        self.batch = batch
+        self.evidence: dict[str, Any] | None = None
         self.run = batch.connection.run
         self.insert = batch.connection.insert
         self.now = batch.now
@@ -121,7 +184,7 @@ class Tx(Reader):
 
 @lru_cache(maxsize=4096)
 def to_percent(sql: str) -> str:
-    """`:name` as psycopg writes it, leaving `::casts`, quoted text and `%` alone."""
+    """`:name` as psycopg writes it, leaving `::casts`, quoted text, comments and `%` alone."""
     out: list[str] = []
     position, length = 0, len(sql)
     while position < length:
@@ -130,10 +193,13 @@ def to_percent(sql: str) -> str:
             end = sql.index("'", position + 1) + 1
             out.append(sql[position:end].replace("%", "%%"))
             position = end
+        elif sql.startswith("--", position):
+            end = sql.find("\n", position)
+            position = length if end < 0 else end
         elif character == ":" and sql[position + 1 : position + 2] == ":":
             out.append("::")
             position += 2
-        elif character == ":" and (sql[position + 1 : position + 2].isalpha() or sql[position + 1] == "_"):
+        elif character == ":" and ((after := sql[position + 1 : position + 2]).isalpha() or after == "_"):
             end = position + 1
             while end < length and (sql[end].isalnum() or sql[end] == "_"):
                 end += 1

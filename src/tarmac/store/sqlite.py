@@ -2,23 +2,31 @@
 
 Writers queue at a file lock that the kernel keeps, before SQLite's own lock is tried: the order is fair, nobody sees
 "database is locked", a killed writer lets go at once, and checkpoints (which SQLite runs inside a commit) have one
-holder. After a fork the child leaves inherited connections unused: closing them would touch the parent's files.
+holder.
+
+SQLite keeps the locks of one file in one record for the whole process, and a forked child inherits that record without
+the locks: it would take itself for a holder, and the parent's last close would delete the log under it. So nothing of
+ours is open when a process forks: whoever reads or writes is waited for, and parent and child open anew.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tarmac.core.errors import Busy, Damaged, Full, Internal, NotAWorkspace, ReadOnly, TarmacError
+from tarmac.core.errors import Busy, Damaged, Full, Internal, Invalid, NotAWorkspace, ReadOnly, TarmacError
 from tarmac.core.locks import FileLock
 from tarmac.store.sql import Kind, Row, insert_statement, portions
 
 BUSY_MILLISECONDS = 60_000
+FORK_SECONDS = 5.0
 IDLE_READERS = 8
 SETTINGS = (
     "PRAGMA synchronous = FULL",
@@ -28,7 +36,11 @@ SETTINGS = (
 )
 
 _inherited: list[sqlite3.Connection] = []
-"""Connections that a forked child found: kept, so that they are never closed there."""
+"""Connections that could not be closed before a fork: kept, so that the child never closes them."""
+
+_databases: weakref.WeakSet[SQLiteDatabase] = weakref.WeakSet()
+_torn: set[Path] = set()
+_forking = threading.Lock()
 
 
 def translate(error: sqlite3.Error, place: object) -> TarmacError:
@@ -129,8 +141,18 @@ class SQLiteDatabase:
         self._writer: SQLiteConnection | None = None
         self._readers: list[SQLiteConnection] = []
         self._thread = threading.RLock()
+        self._gate = threading.Lock()
+        self._reading = 0
+        self._writing = False
+        self._quiet = False
+        _databases.add(self)
 
     def _open(self) -> SQLiteConnection:
+        if self.file in _torn:
+            raise Busy(
+                f"{self.place} was being read or written when this process was forked from another",
+                hint="start the process in another way: `spawn` or `forkserver`",
+            )
         raw = sqlite3.connect(
             self.file,
             timeout=BUSY_MILLISECONDS / 1000,
@@ -155,20 +177,30 @@ class SQLiteDatabase:
                 self._give_back(connection)
         except sqlite3.Error as error:
             raise translate(error, self.place) from error
+        except OverflowError as error:
+            raise Invalid("a number is too large for the store", hint="at most 9,223,372,036,854,775,807") from error
 
     def _reader(self) -> SQLiteConnection:
+        with self._gate:
+            self._reading += 1
+            if self._readers:
+                return self._readers.pop()
         try:
-            return self._readers.pop()
-        except IndexError:
             connection = self._open()
             connection.raw.execute("PRAGMA query_only = ON")
-            return connection
+        except BaseException:
+            with self._gate:
+                self._reading -= 1
+            raise
+        return connection
 
     def _give_back(self, connection: SQLiteConnection) -> None:
-        if len(self._readers) < IDLE_READERS:
-            self._readers.append(connection)
-        else:
-            connection.raw.close()
+        with self._gate:
+            self._reading -= 1
+            if len(self._readers) < IDLE_READERS:
+                self._readers.append(connection)
+                return
+        connection.raw.close()
 
     @contextmanager
     def write(self) -> Iterator[SQLiteConnection]:
@@ -179,6 +211,7 @@ class SQLiteDatabase:
             except OSError as error:
                 raise ReadOnly(f"{self.file.parent} cannot be written: {error.strerror}") from error
             try:
+                self._writing = True
                 if self._writer is None:
                     # inside the lock: the first opener of an empty folder makes the file for all
                     self._writer = self._open()
@@ -187,6 +220,7 @@ class SQLiteDatabase:
             except sqlite3.Error as error:
                 raise translate(error, self.place) from error
             finally:
+                self._writing = False
                 self._lock.release()
 
     @contextmanager
@@ -217,7 +251,57 @@ class SQLiteDatabase:
             for lock in [self._lock, *self._names.values()]:
                 lock.close()
 
+    def before_fork(self) -> None:
+        """Wait for who reads and writes here, and close everything; nobody begins until `after_fork`."""
+        until = time.monotonic() + FORK_SECONDS
+        if not self._thread.acquire(timeout=FORK_SECONDS):
+            return
+        while not self._writing and self._gate.acquire():
+            if not self._reading:
+                for connection in [*self._readers, *([self._writer] if self._writer else [])]:
+                    connection.raw.close()
+                self._readers, self._writer, self._quiet = [], None, True
+                return
+            self._gate.release()
+            if time.monotonic() > until:
+                break
+            time.sleep(0.001)
+        self._thread.release()
+
+    def after_fork(self) -> None:
+        """In the parent: go on."""
+        if self._quiet:
+            self._quiet = False
+            self._gate.release()
+            self._thread.release()
+
     def forget(self) -> None:
-        _inherited.extend(c.raw for c in [*self._readers, *([self._writer] if self._writer else [])])
-        self._readers, self._writer = [], None
-        self._thread = threading.RLock()
+        """In the forked child: go on with locks of its own."""
+        if not self._quiet and (self._reading or self._readers or self._writer):
+            _inherited.extend(c.raw for c in [*self._readers, *([self._writer] if self._writer else [])])
+            _torn.add(self.file)
+        self._readers, self._writer, self._reading, self._writing, self._quiet = [], None, 0, False, False
+        self._thread, self._gate = threading.RLock(), threading.Lock()
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    for database in list(_databases):
+        database.before_fork()
+
+
+def _after_fork() -> None:
+    for database in list(_databases):
+        database.after_fork()
+    _forking.release()
+
+
+def _in_child() -> None:
+    global _forking
+    _forking = threading.Lock()
+    for database in list(_databases):
+        database.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)

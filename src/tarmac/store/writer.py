@@ -6,6 +6,7 @@ the transaction is on the disk.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from typing import Any
 
 from tarmac.core.clock import now
 from tarmac.core.errors import Busy, Internal, TarmacError
-from tarmac.store.sql import Batch, Database, Retry, Writing
+from tarmac.store.sql import Batch, Database, Names, Retry, Writing
+
+log = logging.getLogger("tarmac")
 
 GROUP = 64
 WAIT_SECONDS = 120.0
@@ -39,8 +42,9 @@ class Item:
 class Writer:
     """The only road by which a process writes to its store."""
 
-    def __init__(self, database: Database, seal: Seal) -> None:
+    def __init__(self, database: Database, names: Names, seal: Seal) -> None:
         self._database = database
+        self._names = names
         self._seal = seal
         self._reset()
 
@@ -124,7 +128,10 @@ class Writer:
         for item in group:
             if item.state != "abandoned":
                 item.state = "done"
-                item.done(item.result, item.error)
+                try:
+                    item.done(item.result, item.error)
+                except Exception:
+                    log.exception("somebody could not be told what came of a command")
 
     def _fail(self, group: list[Item], error: TarmacError) -> None:
         for item in group:
@@ -133,7 +140,7 @@ class Writer:
 
     def _transaction(self, group: list[Item]) -> None:
         with self._database.write() as connection:
-            batch = Batch(connection, now())
+            batch = Batch(connection, now(), self._names)
             connection.begin()
             try:
                 for item in group:
@@ -146,10 +153,11 @@ class Writer:
             except BaseException:
                 connection.rollback()
                 raise
+        self._names.learn(batch.learned)
         self.wrote = True
 
     def _one(self, item: Item, batch: Batch, connection: Writing) -> None:
-        recorded = len(batch.events)
+        recorded, learned = len(batch.events), len(batch.learned)
         item.result = item.error = None
         connection.savepoint()
         try:
@@ -157,5 +165,6 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - whatever one caller did, the others go on
             item.error = connection.recover(error)
             del batch.events[recorded:]
+            del batch.learned[learned:]
         else:
             connection.release()

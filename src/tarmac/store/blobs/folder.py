@@ -65,13 +65,21 @@ class Incoming:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._hasher = BlockHasher()
-        self._temporary = folder / "incoming" / short()
         try:
-            self._file: IO[bytes] = self._temporary.open("xb", buffering=0)
+            self._temporary, self._file = self._open()
         except OSError as error:
             raise translate(error, folder) from error
-        if sys.platform != "win32":  # there, an open file cannot be deleted anyway
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def _open(self) -> tuple[Path, IO[bytes]]:
+        while True:
+            path = self._folder / "incoming" / short()
+            file = path.open("xb", buffering=0)
+            if sys.platform == "win32":  # there, an open file cannot be deleted anyway
+                return path, file
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists():
+                return path, file
+            file.close()  # a gc without grace took it before the lock was ours
 
     def write(self, data: bytes | memoryview) -> None:
         self._hasher.update(data)

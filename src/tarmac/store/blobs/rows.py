@@ -7,7 +7,8 @@ deleting   its file is going; an upload of the same bytes makes it present again
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tarmac.core.errors import NotFound
@@ -28,6 +29,12 @@ class Blob(NamedTuple):
 def add(tx: Tx, stored: Stored) -> bool:
     """Make the blob exist. False: it existed, and the new file is not needed."""
     key = {"project": tx.project, "digest": stored.digest}
+    while (found := _add(tx, stored, key)) is None:
+        continue  # on Postgres, gc took the row between our looks at it
+    return found
+
+
+def _add(tx: Tx, stored: Stored, key: dict[str, Any]) -> bool | None:
     inserted = tx.run(
         "INSERT INTO blobs (project, digest, size, state, place, blocks, refs, touched_at) "
         "VALUES (:project, :digest, :size, 'present', :place, :blocks, 0, :now) ON CONFLICT DO NOTHING",
@@ -48,12 +55,13 @@ def add(tx: Tx, stored: Stored) -> bool:
     )
     if replaced:
         return True
-    tx.run(
-        "UPDATE blobs SET state = 'present', touched_at = :now WHERE project = :project AND digest = :digest",
+    kept = tx.run(
+        "UPDATE blobs SET state = 'present', touched_at = :now "
+        "WHERE project = :project AND digest = :digest AND state <> 'deleting'",
         now=tx.now,
         **key,
     )
-    return False
+    return False if kept else None
 
 
 def find(read: Reader, digest: str) -> Blob:
@@ -72,7 +80,7 @@ def lock_sizes(tx: Tx, digests: Sequence[str]) -> dict[str, int]:
     """The sizes of those that exist, kept from gc until the transaction ends."""
     sizes: dict[str, int] = {}
     # in order, so that two commits that share blobs cannot wait for each other
-    for names, values in _placeholders(sorted(digests)):
+    for names, values in placeholders(sorted(digests)):
         rows = tx.all(
             f"SELECT digest, size FROM blobs WHERE project = :project AND digest IN ({names}) "
             f"AND state <> 'deleting' ORDER BY digest {FOR_UPDATE[tx.kind]}",
@@ -86,7 +94,7 @@ def lock_sizes(tx: Tx, digests: Sequence[str]) -> dict[str, int]:
 def missing(read: Reader, digests: Sequence[str]) -> list[str]:
     """Those that would have to be uploaded, in the order given."""
     have: set[str] = set()
-    for names, values in _placeholders(sorted(set(digests))):
+    for names, values in placeholders(sorted(set(digests))):
         rows = read.all(
             f"SELECT digest FROM blobs WHERE project = :project AND digest IN ({names}) AND state <> 'deleting'",
             project=read.project,
@@ -96,34 +104,46 @@ def missing(read: Reader, digests: Sequence[str]) -> list[str]:
     return [digest for digest in dict.fromkeys(digests) if digest not in have]
 
 
-def count_refs(tx: Tx, digests: Sequence[str], step: int) -> None:
-    """One manifest more or less needs these."""
-    for names, values in _placeholders(sorted(digests)):
-        tx.run(
-            f"UPDATE blobs SET refs = refs + :step, state = 'present', touched_at = :now "
-            f"WHERE project = :project AND digest IN ({names})",
-            project=tx.project,
-            step=step,
-            now=tx.now,
-            **values,
-        )
+def add_refs(tx: Tx, digests: Iterable[str], step: int) -> None:
+    """So many more or fewer need these; one that stands there twice counts twice."""
+    by_times: dict[int, list[str]] = {}
+    for digest, times in Counter(digests).items():
+        by_times.setdefault(times, []).append(digest)
+    for times, group in sorted(by_times.items()):
+        for names, values in placeholders(sorted(group)):
+            tx.run(
+                f"UPDATE blobs SET refs = refs + :step, state = 'present', touched_at = :now "
+                f"WHERE project = :project AND digest IN ({names})",
+                project=tx.project,
+                step=step * times,
+                now=tx.now,
+                **values,
+            )
+
+
+REFERENCES = [
+    (
+        "SELECT m.project AS project, f.digest AS digest, count(DISTINCT m.key) AS n "
+        "FROM manifests m JOIN manifest_files f ON f.manifest = m.key GROUP BY m.project, f.digest"
+    )
+]
+"""Who needs blobs: one SELECT of (project, digest, n) for each kind of thing; stages add their own."""
 
 
 def wrong_counts(connection: Connection) -> list[tuple[Any, ...]]:
-    """Blobs whose count is not that of the manifests which need them, and digests that manifests need in vain."""
+    """Blobs whose count is not that of the things which need them, and digests that are needed in vain."""
+    every = " UNION ALL ".join(REFERENCES)
     return connection.all(
-        "WITH needed AS (SELECT m.project AS project, f.digest AS digest, count(DISTINCT m.key) AS n "
-        "  FROM manifests m JOIN manifest_files f ON f.manifest = m.key GROUP BY m.project, f.digest) "
+        f"WITH needed AS (SELECT project, digest, sum(n) AS n FROM ({every}) AS each_kind GROUP BY project, digest) "
         "SELECT n.project, n.digest, n.n, coalesce(b.refs, -1) FROM needed n "
         "LEFT JOIN blobs b ON b.project = n.project AND b.digest = n.digest AND b.state = 'present' "
         "WHERE coalesce(b.refs, -1) <> n.n "
         "UNION ALL SELECT b.project, b.digest, 0, b.refs FROM blobs b WHERE b.refs <> 0 AND NOT EXISTS "
-        "(SELECT 1 FROM manifest_files f JOIN manifests m ON m.key = f.manifest "
-        " WHERE f.digest = b.digest AND m.project = b.project)"
+        "(SELECT 1 FROM needed n WHERE n.digest = b.digest AND n.project = b.project)"
     )
 
 
-def _placeholders(values: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+def placeholders(values: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """`:v0, :v1, …` and their values, in portions that both databases take."""
     for start in range(0, len(values), AT_ONCE):
         portion = values[start : start + AT_ONCE]

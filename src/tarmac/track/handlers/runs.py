@@ -1,0 +1,332 @@
+"""How experiments and runs come to be, change and end."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tarmac.core.clock import now
+from tarmac.core.digest import digest
+from tarmac.core.errors import Conflict, bounded
+from tarmac.core.ids import decimal, time_ordered
+from tarmac.core.operation import handles
+from tarmac.store import manifests
+from tarmac.store.lineage import link
+from tarmac.store.sql import Row, Tx
+from tarmac.track import operations as ops
+from tarmac.track import points
+from tarmac.track.points import Group
+from tarmac.track.queries import curves, rows
+from tarmac.track.queries.search import SILENT_AFTER
+from tarmac.track.records import Experiment, Logged, Run
+
+# --- experiments ---
+
+
+@handles(ops.CreateExperiment)
+def create_experiment(request: ops.CreateExperiment, tx: Tx) -> Experiment:
+    experiment = _new_experiment(tx, request.name, request.note)
+    if rows.add_experiment(tx, experiment) is None:
+        found = rows.experiment_key(tx, request.name)
+        if found is not None and found[2] is not None:
+            raise Conflict(
+                f"experiment `{bounded(request.name)}` is in the trash and keeps its name",
+                hint="`tarmac experiments restore`, or `experiments rename` it, or `runs purge`",
+            )
+        raise Conflict.exists("experiment", request.name)
+    return experiment
+
+
+@handles(ops.DeleteExperiment)
+def delete_experiment(request: ops.DeleteExperiment, tx: Tx) -> Experiment:
+    key, name, deleted_at = rows.known_experiment(tx, request.name)
+    if deleted_at is not None:
+        tx.unchanged()
+    else:
+        rows.set_experiment_deleted(tx, key, None, tx.now)
+    return rows.experiment(tx, name)
+
+
+@handles(ops.RestoreExperiment)
+def restore_experiment(request: ops.RestoreExperiment, tx: Tx) -> Experiment:
+    key, name, deleted_at = rows.known_experiment(tx, request.name)
+    if deleted_at is None:
+        tx.unchanged()
+    else:
+        rows.set_experiment_deleted(tx, key, deleted_at, None)
+    return rows.experiment(tx, name)
+
+
+@handles(ops.RenameExperiment)
+def rename_experiment(request: ops.RenameExperiment, tx: Tx) -> Experiment:
+    key, name, _ = rows.known_experiment(tx, request.name)
+    if name == request.to:
+        tx.unchanged()
+    elif rows.experiment_key(tx, request.to) is not None:
+        raise Conflict.exists("experiment", request.to)
+    else:
+        tx.run("UPDATE experiments SET name = :name WHERE key = :key", name=request.to, key=key)
+    return rows.experiment(tx, request.to)
+
+
+# --- runs ---
+
+
+@handles(ops.CreateRun)
+def create_run(request: ops.CreateRun, tx: Tx) -> Run:
+    experiment, experiment_name = _experiment(tx, request.experiment)
+    new = time_ordered()
+    run = Run(
+        id=new,
+        name=request.name or f"run-{new[6:12]}",
+        experiment=experiment_name,
+        status="running",
+        parent=request.parent,
+        actor=tx.actor.signature,
+        started_at=tx.now,
+        ended_at=None,
+        note=request.note,
+        params=request.params,
+        tags=request.tags,
+    )
+    parent = rows.run_row(tx, request.parent)[0] if request.parent else None
+    key = rows.add_run(tx, run, experiment, parent, tx.now if request.beats else None)
+    if request.params:
+        rows.put_params(tx, key, request.params)
+    if request.tags:
+        rows.put_tags(tx, key, request.tags)
+    if request.parent:
+        link(tx, f"runs/{request.parent}", f"runs/{new}", "started")
+    return run
+
+
+def _experiment(tx: Tx, name: str) -> tuple[int, str]:
+    found = rows.experiment_key(tx, name)
+    if found is None:
+        key = rows.add_experiment(tx, _new_experiment(tx, name, ""))
+        # on Postgres another server may have made it in this moment
+        found = (key, name, None) if key is not None else rows.experiment_key(tx, name)
+    if found is None:
+        raise rows.unknown_experiment(tx, name)
+    if found[2] is not None:
+        raise Conflict(
+            f"experiment `{bounded(name)}` is in the trash", hint=f"`tarmac experiments restore {bounded(name)}`"
+        )
+    return found[0], found[1]
+
+
+def _new_experiment(tx: Tx, name: str, note: str) -> Experiment:
+    return Experiment(id=decimal(), name=name, note=note, created_at=tx.now)
+
+
+def shape_points(request: ops.LogRun) -> dict[str, Group]:
+    """The part of logging that needs no database: it is done before the transaction."""
+    return points.group(request.metrics, now())
+
+
+@handles(ops.LogRun, prepare=shape_points)
+def log_run(request: ops.LogRun, tx: Tx, groups: dict[str, Group]) -> Logged:
+    tx.unchanged()  # points leave no event; the end of the run seals what they came to
+    key, status, *_ = row = rows.run_row(tx, request.id)
+    _refuse_deleted(request.id, row)
+    if status != "running" and not request.ended:
+        raise Conflict(
+            f"run {request.id} has ended: {status}", hint="`tarmac runs resume ID` lets it go on, or send `ended: true`"
+        )
+    if request.params:
+        changed = rows.put_params(tx, key, request.params)
+        if changed:
+            name, (old, new) = next(iter(changed.items()))
+            raise Conflict(
+                f"param `{bounded(name)}` of run {request.id} is `{bounded(old)}` and cannot become `{bounded(new)}`",
+                hint="a param says how a run was started; what changes is a metric or a tag",
+                detail={"params": {bounded(k): [bounded(a), bounded(b)] for k, (a, b) in list(changed.items())[:20]}},
+            )
+    if request.tags:
+        rows.put_tags(tx, key, request.tags)
+    if not groups:
+        return Logged(points=0, repeated=0)
+    numbers = tx.names.numbers(tx, groups)
+    written = curves.write(tx, key, {numbers[name]: group for name, group in groups.items()})
+    return Logged(points=written.new, repeated=written.repeated)
+
+
+@handles(ops.BeatRun)
+def beat_run(request: ops.BeatRun, tx: Tx) -> ops.Changed:
+    tx.unchanged()
+    key, status, *_ = rows.run_row(tx, request.id)
+    if status != "running":
+        return ops.Changed(runs=0)
+    return ops.Changed(runs=rows.update_runs(tx, [key], "SET heartbeat_at = :now WHERE key IN ({keys})", now=tx.now))
+
+
+@handles(ops.EndRun)
+def end_run(request: ops.EndRun, tx: Tx) -> Run:
+    key, status, *_ = row = rows.run_row(tx, request.id)
+    _refuse_deleted(request.id, row)
+    if status == request.status:
+        tx.unchanged()
+    elif status != "running":
+        raise Conflict(f"run {request.id} has ended already: {status}", hint="start a new run for new work")
+    else:
+        _end(tx, key, request.status, tx.now)
+        tx.evidence = seal(tx, key)
+    return _run(tx, key)
+
+
+def _end(tx: Tx, key: int, status: str, at: int) -> None:
+    tx.run("UPDATE runs SET status = :status, ended_at = :at WHERE key = :key", status=status, at=at, key=key)
+
+
+def seal(tx: Tx, key: int) -> dict[str, str]:
+    """Digests of what a run came to: who has the event can prove that nothing of it was changed later."""
+    params = sorted(rows.texts(tx, "params", [key], None)[key].items())
+    metrics = [(m.key, m.last, m.step, m.at, m.points) for m in rows.metrics(tx, key)]
+    files = tx.all("SELECT path, digest, size FROM artifacts WHERE run = :run ORDER BY path", run=key)
+    parts = {"params": params, "metrics": metrics, "artifacts": files}
+    return {name: digest(msgspec.json.encode(part)) for name, part in parts.items()}
+
+
+@handles(ops.ResumeRun)
+def resume_run(request: ops.ResumeRun, tx: Tx) -> Run:
+    key, status, *_ = row = rows.run_row(tx, request.id)
+    _refuse_deleted(request.id, row)
+    if status == "running":
+        tx.unchanged()
+    else:
+        tx.run(
+            "UPDATE runs SET status = 'running', ended_at = NULL, heartbeat_at = "
+            "CASE WHEN heartbeat_at IS NULL THEN NULL ELSE :now END WHERE key = :key",
+            now=tx.now,
+            key=key,
+        )
+    return _run(tx, key)
+
+
+@handles(ops.TagRun)
+def tag_run(request: ops.TagRun, tx: Tx) -> ops.Changed:
+    row = rows.run_row(tx, request.id)
+    _refuse_deleted(request.id, row)
+    if request.set:
+        rows.put_tags(tx, row[0], request.set)
+    if request.unset:
+        rows.drop_tags(tx, row[0], request.unset)
+    tx.subject = f"runs/{request.id}"
+    return ops.Changed(runs=1)
+
+
+@handles(ops.EditRun)
+def edit_run(request: ops.EditRun, tx: Tx) -> Run:
+    row = rows.run_row(tx, request.id)
+    _refuse_deleted(request.id, row)
+    for column, value in (("name", request.name), ("note", request.note)):
+        if value is not None:
+            tx.run(f"UPDATE runs SET {column} = :value WHERE key = :key", value=value, key=row[0])  # noqa: S608
+    return _run(tx, row[0])
+
+
+@handles(ops.MoveRuns)
+def move_runs(request: ops.MoveRuns, tx: Tx) -> ops.Changed:
+    experiment, _ = _experiment(tx, request.to)
+    keys = rows.run_keys(tx, request.ids)
+    moved = rows.update_runs(
+        tx,
+        keys.values(),
+        "SET experiment = :experiment WHERE key IN ({keys}) AND experiment <> :experiment",
+        experiment=experiment,
+    )
+    return _changed(tx, moved)
+
+
+@handles(ops.DeleteRuns)
+def delete_runs(request: ops.DeleteRuns, tx: Tx) -> ops.Changed:
+    keys = rows.run_keys(tx, request.ids)
+    gone = rows.update_runs(
+        tx, keys.values(), "SET deleted_at = :now WHERE key IN ({keys}) AND deleted_at IS NULL", now=tx.now
+    )
+    return _changed(tx, gone)
+
+
+@handles(ops.RestoreRuns)
+def restore_runs(request: ops.RestoreRuns, tx: Tx) -> ops.Changed:
+    keys = rows.run_keys(tx, request.ids)
+    back = rows.update_runs(tx, keys.values(), "SET deleted_at = NULL WHERE key IN ({keys}) AND deleted_at IS NOT NULL")
+    return _changed(tx, back)
+
+
+@handles(ops.SweepRuns)
+def sweep_runs(request: ops.SweepRuns, tx: Tx) -> ops.Changed:
+    silent = tx.all(
+        "SELECT key, heartbeat_at FROM runs WHERE status = 'running' AND heartbeat_at < :silent",
+        silent=tx.now - SILENT_AFTER,
+    )
+    for key, heartbeat_at in silent:
+        _end(tx, key, "killed", heartbeat_at)
+    return _changed(tx, len(silent))
+
+
+def _changed(tx: Tx, count: int) -> ops.Changed:
+    if not count:
+        tx.unchanged()
+    return ops.Changed(runs=count)
+
+
+# --- what belongs to a run ---
+
+
+@handles(ops.UseInput)
+def use_input(request: ops.UseInput, tx: Tx) -> ops.Changed:
+    row = rows.run_row(tx, request.id)
+    _refuse_deleted(request.id, row)
+    made = tx.run(
+        "INSERT INTO run_inputs (run, name, version, document) VALUES (:run, :name, :version, :about) "
+        "ON CONFLICT DO NOTHING",
+        run=row[0],
+        name=request.name,
+        version=request.version,
+        about=request.about,
+    )
+    at = f"@{request.version}" if request.version else ""
+    link(tx, f"data/{request.name}{at}", f"runs/{request.id}", "used")
+    tx.subject = f"runs/{request.id}"
+    return _changed(tx, made)
+
+
+@handles(ops.DescribeRun)
+def describe_run(request: ops.DescribeRun, tx: Tx) -> ops.Changed:
+    row = rows.run_row(tx, request.id)
+    _refuse_deleted(request.id, row)
+    if request.source is not None:
+        manifests.get(tx, request.source)
+    tx.run(
+        "INSERT INTO run_facts (run, document, source) VALUES (:run, :document, :source) "
+        "ON CONFLICT (run) DO UPDATE SET document = excluded.document, "
+        "source = coalesce(excluded.source, run_facts.source)",
+        run=row[0],
+        document=msgspec.json.encode(request.facts).decode(),
+        source=request.source,
+    )
+    tx.subject = f"runs/{request.id}"
+    return ops.Changed(runs=1)
+
+
+@handles(ops.WriteLog)
+def write_log(request: ops.WriteLog, tx: Tx) -> ops.Changed:
+    tx.unchanged()
+    row = rows.run_row(tx, request.id)
+    _refuse_deleted(request.id, row)
+    written = tx.run(
+        "INSERT INTO run_logs (run, start, text) VALUES (:run, :start, :text) ON CONFLICT DO NOTHING",
+        run=row[0],
+        start=request.start,
+        text=request.text,
+    )
+    return ops.Changed(runs=written)
+
+
+def _refuse_deleted(id: str, row: Row) -> None:
+    if row[2] is not None:
+        raise Conflict(f"run {id} is in the trash", hint=f"`tarmac runs restore {id}`")
+
+
+def _run(tx: Tx, key: int) -> Run:
+    return rows.as_run(rows.runs_by_key(tx, [key], tx.now)[0])

@@ -1,0 +1,146 @@
+"""Points of a curve: how they are grouped, summed up and packed.
+
+A point is (step, time, value), 24 bytes: two integers and a double, so NaN and infinities are as they were. The newest
+points of a curve lie in its *tail*, which grows by appending; a long tail moves on into a compressed *segment*.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, pairwise
+from struct import Struct
+
+from tarmac.core.errors import Invalid
+
+Point = tuple[int, int, float]
+SIZE = 24
+LONGEST_TAIL = 128
+LONGEST_SEGMENT = 4096
+NOT_FINITE = {
+    "NaN": math.nan, "nan": math.nan, "Infinity": math.inf, "inf": math.inf, "-Infinity": -math.inf, "-inf": -math.inf,
+}  # fmt: skip
+_LARGEST = 1 << 63
+
+
+@dataclass(slots=True)
+class Group:
+    """The new points of one curve, in order, each once."""
+
+    points: list[Point]
+    packed: bytes
+    low: float | None
+    high: float | None
+
+    @property
+    def first(self) -> tuple[int, int]:
+        return self.points[0][:2]
+
+    @property
+    def last(self) -> Point:
+        return self.points[-1]
+
+
+def group(points: Iterable[tuple[str, float | str, int, int]], now: int) -> dict[str, Group]:
+    """Points of a batch by their key. A time of 0 is now."""
+    by_key: dict[str, list[Point]] = {}
+    for key, given, step, at in points:
+        value = number(given) if isinstance(given, str) else given
+        try:
+            by_key[key].append((step, at or now, value))
+        except KeyError:
+            by_key[key] = [(step, at or now, value)]
+    return {key: shape(found) for key, found in by_key.items()}
+
+
+def shape(points: list[Point]) -> Group:
+    """In order, each point once, with the smallest and largest value."""
+    if len(points) == 1:
+        value = points[0][2]
+        bound = None if value != value else value
+        return Group(points, pack(points), bound, bound)
+    if any(before[:2] >= after[:2] for before, after in pairwise(points)):
+        points = in_order(points)
+    values = [point[2] for point in points]
+    total = math.fsum(values) if len(values) < 3 else sum(values)
+    if total != total:  # a NaN among them, or infinities of both signs
+        values = [value for value in values if value == value]
+    low, high = (min(values), max(values)) if values else (None, None)
+    return Group(points, pack(points), low, high)
+
+
+def in_order(points: list[Point]) -> list[Point]:
+    """By step, time and value, equal ones once; NaN equals NaN here and comes last of its moment."""
+    distinct = {(step, at, value if value == value else None): (step, at, value) for step, at, value in points}
+    return sorted(distinct.values(), key=order)
+
+
+def order(point: Point) -> tuple[int, int, bool, float]:
+    step, at, value = point
+    return (step, at, value != value, value if value == value else 0.0)
+
+
+def number(text: str) -> float:
+    """A value that JSON cannot write as a number."""
+    try:
+        return NOT_FINITE[text]
+    except KeyError:
+        raise Invalid(
+            f"`{text[:40]}` is not a number", hint="NaN, Infinity and -Infinity are written as text"
+        ) from None
+
+
+def text(value: float | None) -> float | str:
+    """A value as JSON can carry it; NULL in a summary stands for NaN."""
+    if value is None or value != value:
+        return "NaN"
+    if value in (math.inf, -math.inf):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def pack(points: Sequence[Point]) -> bytes:
+    return _layout(len(points)).pack(*chain.from_iterable(points))
+
+
+@lru_cache(maxsize=2048)
+def _layout(count: int) -> Struct:
+    return Struct("<" + "qqd" * count)
+
+
+def unpack(data: bytes) -> list[Point]:
+    return list(Struct("<qqd").iter_unpack(data))
+
+
+def columns(data: bytes) -> tuple[array[int], array[int], array[float]]:
+    """Steps, times and values, without making an object of every point."""
+    integers, doubles = array("q"), array("d")
+    integers.frombytes(data)
+    doubles.frombytes(data)
+    return integers[0::3], integers[1::3], doubles[2::3]
+
+
+def squeeze(data: bytes) -> bytes:
+    """A segment as it is stored: by columns, so that what repeats lies together, then compressed."""
+    steps, times, values = columns(data)
+    return zlib.compress(steps.tobytes() + times.tobytes() + values.tobytes(), 1)
+
+
+def expand(stored: bytes) -> bytes:
+    """A segment's points as they were in the tail."""
+    steps, times, values = expand_columns(stored)
+    return pack(list(zip(steps, times, values, strict=True)))
+
+
+def expand_columns(stored: bytes) -> tuple[array[int], array[int], array[float]]:
+    data = zlib.decompress(stored)
+    third = len(data) // 3
+    steps, times, values = array("q"), array("q"), array("d")
+    steps.frombytes(data[:third])
+    times.frombytes(data[third : 2 * third])
+    values.frombytes(data[2 * third :])
+    return steps, times, values

@@ -1,0 +1,318 @@
+"""The tables of experiments and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tarmac.core.errors import NotFound
+from tarmac.store.blobs import rows as blobs
+from tarmac.store.sql import Reader, Row, Tx
+from tarmac.track import points
+from tarmac.track.filter import Field
+from tarmac.track.queries.search import SILENT_AFTER, STATUS
+from tarmac.track.records import Experiment, Input, Metric, Run
+
+_EXPERIMENT = "SELECT id, name, note, created_at, deleted_at FROM experiments"
+_RUN = (
+    f"SELECT r.key, r.id, r.name, e.name, {STATUS}, p.id, r.actor, r.started_at, r.ended_at, r.deleted_at, r.note "
+    "FROM runs r JOIN experiments e ON e.key = r.experiment LEFT JOIN runs p ON p.key = r.parent"
+)
+NEAREST_AMONG = 1000
+MANY = 500
+
+# --- experiments ---
+
+
+def add_experiment(tx: Tx, experiment: Experiment) -> int | None:
+    """The new row's key, or None if the name is taken."""
+    key: int | None = tx.value(
+        "INSERT INTO experiments (project, id, name, note, created_at) "
+        "VALUES (:project, :id, :name, :note, :created_at) ON CONFLICT DO NOTHING RETURNING key",
+        project=tx.project,
+        id=experiment.id,
+        name=experiment.name,
+        note=experiment.note,
+        created_at=experiment.created_at,
+    )
+    return key
+
+
+def experiment_key(read: Reader, name: str) -> tuple[int, str, int | None] | None:
+    """Key, name and time of deletion of the experiment called so, by name first and by id second."""
+    for column in ("name", "id"):
+        row = read.one(
+            f"SELECT key, name, deleted_at FROM experiments WHERE project = :project AND {column} = :value",
+            project=read.project,
+            value=name,
+        )
+        if row:
+            return row[0], row[1], row[2]
+    return None
+
+
+def known_experiment(read: Reader, name: str) -> tuple[int, str, int | None]:
+    found = experiment_key(read, name)
+    if found is None:
+        raise unknown_experiment(read, name)
+    return found
+
+
+def experiment(read: Reader, name: str) -> Experiment:
+    row = read.one(f"{_EXPERIMENT} WHERE key = :key", key=known_experiment(read, name)[0])
+    assert row is not None
+    return _experiment(row)
+
+
+def unknown_experiment(read: Reader, name: str) -> NotFound:
+    rows = read.all(
+        "SELECT name FROM experiments WHERE project = :project LIMIT :n", project=read.project, n=NEAREST_AMONG
+    )
+    return NotFound.named("experiment", name, [row[0] for row in rows], hint="`tarmac experiments ls` lists them")
+
+
+def experiments(read: Reader, after: str, limit: int, *, deleted: bool) -> list[Experiment]:
+    rows = read.all(
+        f"{_EXPERIMENT} WHERE project = :project AND name > :after "
+        f"AND deleted_at IS {'NOT NULL' if deleted else 'NULL'} ORDER BY name LIMIT :n",
+        project=read.project,
+        after=after,
+        n=limit,
+    )
+    return [_experiment(row) for row in rows]
+
+
+def set_experiment_deleted(tx: Tx, key: int, before: int | None, after: int | None) -> None:
+    """An experiment and its runs go into the trash, and come back, together: they share the moment."""
+    tx.run("UPDATE experiments SET deleted_at = :after WHERE key = :key", after=after, key=key)
+    same = "IS NULL" if before is None else "= :before"
+    tx.run(
+        f"UPDATE runs SET deleted_at = :after WHERE experiment = :key AND deleted_at {same}",
+        after=after,
+        key=key,
+        before=before,
+    )
+
+
+# --- runs ---
+
+
+def add_run(tx: Tx, run: Run, experiment: int, parent: int | None, heartbeat: int | None) -> int:
+    key: int = tx.value(
+        "INSERT INTO runs (project, id, experiment, parent, name, status, actor, started_at, note, heartbeat_at) "
+        "VALUES (:project, :id, :experiment, :parent, :name, :status, :actor, :started_at, :note, :heartbeat) "
+        "RETURNING key",
+        project=tx.project,
+        id=run.id,
+        experiment=experiment,
+        parent=parent,
+        name=run.name,
+        status=run.status,
+        actor=run.actor,
+        started_at=run.started_at,
+        note=run.note,
+        heartbeat=heartbeat,
+    )
+    return key
+
+
+def run_row(read: Reader, id: str) -> Row:
+    """Key, stored status, times of deletion and start of a run; a writer holds it until its transaction ends."""
+    lock = blobs.FOR_UPDATE[read.kind] if isinstance(read, Tx) else ""
+    row = read.one(
+        f"SELECT key, status, deleted_at, started_at FROM runs WHERE project = :project AND id = :id {lock}",
+        project=read.project,
+        id=id,
+    )
+    if row is None:
+        raise unknown_run(id)
+    return row
+
+
+def unknown_run(id: str) -> NotFound:
+    return NotFound.named("run", id, hint="`tarmac runs ls` lists them")
+
+
+def run_keys(read: Reader, ids: Sequence[str]) -> dict[str, int]:
+    """The keys of runs, each of which must exist."""
+    found: dict[str, int] = {}
+    for names, values in blobs.placeholders(sorted(set(ids))):
+        rows = read.all(
+            f"SELECT id, key FROM runs WHERE project = :project AND id IN ({names})", project=read.project, **values
+        )
+        found.update(rows)
+    for id in ids:
+        if id not in found:
+            raise unknown_run(id)
+    return found
+
+
+def runs_by_key(read: Reader, keys: Sequence[int], now: int) -> list[Row]:
+    """The rows of runs in the order of their keys."""
+    if not keys:
+        return []
+    rows = read.all(f"{_RUN} WHERE r.key IN ({', '.join(map(str, keys))})", silent=now - SILENT_AFTER)
+    place = {row[0]: row for row in rows}
+    return [place[key] for key in keys]
+
+
+def update_runs(tx: Tx, keys: Iterable[int], change: str, **values: Any) -> int:
+    """Change many runs at once; how many were changed. `change` holds SET and WHERE, `{keys}` stands for the keys."""
+    changed = 0
+    numbers = sorted(keys)
+    for start in range(0, len(numbers), MANY):
+        part = ", ".join(map(str, numbers[start : start + MANY]))
+        changed += tx.run(f"UPDATE runs {change.format(keys=part)}", **values)
+    return changed
+
+
+# --- what runs carry ---
+
+Texts = dict[int, dict[str, str]]
+
+
+def texts(read: Reader, table: str, keys: Sequence[int], names: Sequence[str] | None) -> Texts:
+    """Params or tags of runs: all of them, or those called so."""
+    found: Texts = {key: {} for key in keys}
+    rows = read.all(f"SELECT run, key, value FROM {table} WHERE {_carried_by(read, keys, names)}")
+    called = read.names.names(read, [row[1] for row in rows])
+    for run, key, value in rows:
+        found[run][called[key]] = value
+    return found
+
+
+def last_values(read: Reader, keys: Sequence[int], names: Sequence[str] | None) -> dict[int, dict[str, float | str]]:
+    """The newest value of each metric of runs."""
+    found: dict[int, dict[str, float | str]] = {key: {} for key in keys}
+    rows = read.all(f"SELECT run, key, last FROM metrics WHERE {_carried_by(read, keys, names)}")
+    called = read.names.names(read, [row[1] for row in rows])
+    for run, key, last in rows:
+        # nearly every value is an ordinary number, and lists are long
+        found[run][called[key]] = last if last is not None and last - last == 0.0 else points.text(last)
+    return found
+
+
+def _carried_by(read: Reader, keys: Sequence[int], names: Sequence[str] | None) -> str:
+    where = f"run IN ({', '.join(map(str, keys)) or 'NULL'})"
+    if names is not None:
+        numbers = [number for name in names if (number := read.names.number(read, name)) is not None]
+        where += f" AND key IN ({', '.join(map(str, numbers)) or 'NULL'})"
+    return where
+
+
+def put_params(tx: Tx, run: int, params: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Add params; those that have another value already come back, as (old, new)."""
+    numbers = tx.names.numbers(tx, params)
+    rows = [(run, numbers[name], value, _as_number(value)) for name, value in params.items()]
+    before: dict[int, str] = dict(
+        tx.all(f"SELECT key, value FROM params WHERE run = :run AND key IN ({_list(numbers.values())})", run=run)
+    )
+    changed = {
+        name: (before[numbers[name]], value)
+        for name, value in params.items()
+        if before.get(numbers[name], value) != value
+    }
+    fresh = [row for row in rows if row[1] not in before]
+    if fresh and not changed:
+        tx.insert("params", ("run", "key", "value", "number"), fresh, otherwise="ON CONFLICT DO NOTHING")
+    return changed
+
+
+def _as_number(text: str) -> float | None:
+    """What a text is as a number, so that params can be compared and sorted as numbers too."""
+    if len(text) > 40:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if number - number == 0.0 else None
+
+
+def put_tags(tx: Tx, run: int, tags: dict[str, str]) -> None:
+    numbers = tx.names.numbers(tx, tags)
+    tx.insert(
+        "tags",
+        ("run", "key", "value"),
+        [(run, numbers[name], value) for name, value in tags.items()],
+        otherwise="ON CONFLICT (run, key) DO UPDATE SET value = excluded.value",
+    )
+
+
+def drop_tags(tx: Tx, run: int, names: Iterable[str]) -> None:
+    numbers = [number for name in names if (number := tx.names.number(tx, name)) is not None]
+    tx.run(f"DELETE FROM tags WHERE run = :run AND key IN ({_list(numbers)})", run=run)
+
+
+def metrics(read: Reader, run: int) -> list[Metric]:
+    rows = read.all("SELECT key, last, last_step, last_at, min, max, n FROM metrics WHERE run = :run", run=run)
+    called = read.names.names(read, [row[0] for row in rows])
+    found = [
+        Metric(
+            key=called[key],
+            last=points.text(last),  # type: ignore[arg-type]
+            step=step,
+            at=at,
+            min=points.text(low),  # type: ignore[arg-type]
+            max=points.text(high),  # type: ignore[arg-type]
+            points=n,
+        )
+        for key, last, step, at, low, high, n in rows
+    ]
+    return sorted(found, key=lambda metric: metric.key)
+
+
+def inputs(read: Reader, run: int) -> list[Input]:
+    rows = read.all("SELECT name, version, document FROM run_inputs WHERE run = :run ORDER BY name, version", run=run)
+    return [Input(name=name, version=version, about=about) for name, version, about in rows]
+
+
+def facts(read: Reader, run: int) -> Row | None:
+    """How a run was started, as JSON, and the manifest of its source."""
+    return read.one("SELECT document, source FROM run_facts WHERE run = :run", run=run)
+
+
+def log_pieces(read: Reader, run: int, start: int) -> list[Row]:
+    """What a run has printed, from a character on, in the pieces it came in."""
+    return read.all(
+        "SELECT start, text FROM run_logs WHERE run = :run AND start + length(text) > :start ORDER BY start LIMIT 200",
+        run=run,
+        start=start,
+    )
+
+
+# --- records ---
+
+
+def field_names(fields: Iterable[Field], kind: str) -> list[str]:
+    return [field.name for field in fields if field.kind == kind]
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers)) or "NULL"
+
+
+def _experiment(row: Row) -> Experiment:
+    return Experiment(id=row[0], name=row[1], note=row[2], created_at=row[3], deleted_at=row[4])
+
+
+def as_run(
+    row: Row, metrics: dict[str, float | str] | None = None, params: dict[str, str] | None = None,
+    tags: dict[str, str] | None = None,
+) -> Run:  # fmt: skip
+    _, id, name, experiment, status, parent, actor, started_at, ended_at, deleted_at, note = row
+    return Run(
+        id=id,
+        name=name,
+        experiment=experiment,
+        status=status,
+        parent=parent,
+        actor=actor,
+        started_at=started_at,
+        ended_at=ended_at,
+        deleted_at=deleted_at,
+        note=note,
+        metrics=metrics or {},  # type: ignore[arg-type]
+        params=params or {},
+        tags=tags or {},
+    )
