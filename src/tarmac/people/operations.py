@@ -17,7 +17,7 @@ ProjectOrAll = Annotated[
     str,
     Meta(
         max_length=63,
-        pattern=r"^(\*|[a-z0-9]([a-z0-9._-]*[a-z0-9])?)$",
+        pattern=r"^(\*|[a-z0-9]([a-z0-9._-]*[a-z0-9])?)$(?!\n)",
         description="a project's name, or `*` for all of them",
     ),
 ]
@@ -26,7 +26,7 @@ PersonName = Annotated[
     Meta(
         min_length=1,
         max_length=250,
-        pattern=r"^[^\x00-\x20\x7f-\x9f:\u2028\u2029\ud800-\udfff][^\x00-\x1f\x7f-\x9f:\u2028\u2029\ud800-\udfff]*$",
+        pattern=r"^[^\x00-\x20\x7f-\x9f:\u2028\u2029\ud800-\udfff][^\x00-\x1f\x7f-\x9f:\u2028\u2029\ud800-\udfff]*$(?!\n)",
         description="1 to 250 characters, no colon and no control characters",
     ),
 ]

@@ -18,7 +18,7 @@ from tarmac.server.guard import check_json
 from tarmac.server.wire import Receive, Send, answer, body, encode
 
 LARGEST_BODY = 32 * 1024 * 1024
-LARGEST_QUERY = 64 * 1024
+LARGEST_QUERY = 60 * 1024
 READERS = 8
 
 
@@ -156,6 +156,6 @@ def _json_or_text(value: str) -> Any:
 def split_path(path: str) -> tuple[str, str]:
     """`/api/v1/p/PROJECT/REST` as project and rest."""
     parts = path.split("/", 5)
-    if len(parts) < 6 or parts[3] != "p":
+    if len(parts) < 6 or parts[2:4] != ["v1", "p"]:
         raise NotFound.named("address", path, hint="operations are at /api/v1/p/PROJECT/OPERATION")
     return parts[4], parts[5]

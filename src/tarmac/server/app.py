@@ -22,6 +22,8 @@ class App:
 
     def __init__(self, door: Door, guard: Guard) -> None:
         self.auth = Authenticator(door.store)
+        self.stopping = False
+        """Set when the server is told to stop: streams, which have no end of their own, then end."""
         self._door = door
         self._guard = guard
         self._api = Api(door)
@@ -71,14 +73,37 @@ class App:
             else:
                 raise Invalid(f"blobs are sent with PUT and read with GET, not {method}")
         elif rest == "events":
-            query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
-            await stream.until_gone(receive, stream.follow_events(self._door, project, actor, query, headers, send))
+            await self._events(project, method, scope["query_string"], headers, peer, receive, send)
         elif "/" in rest or not rest:
             raise NotFound.named("address", path, hint="operations are at /api/v1/p/PROJECT/OPERATION")
         else:
             spec = await self._api.call(rest, project, method, scope["query_string"], headers, actor, receive, send)
             if spec.kind == "command" and spec.name.startswith(("people.", "tokens.")):
                 self.auth.forget()
+
+    async def _events(
+        self,
+        project: str,
+        method: str,
+        query: bytes,
+        headers: dict[bytes, bytes],
+        peer: Peer,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        if method != "GET":
+            raise Invalid(f"events are followed with GET, not {method}")
+        fields = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+        following = stream.follow_events(
+            self._door,
+            project,
+            lambda: self.auth.actor(headers, peer),
+            fields,
+            headers,
+            send,
+            lambda: self.stopping,
+        )
+        await stream.until_gone(receive, following)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tarmac.core.actor import Actor
-from tarmac.core.errors import Invalid, NotFound, TarmacError
+from tarmac.core.errors import Forbidden, Invalid, NotFound, TarmacError, Unauthenticated, UnknownKey, bounded
 from tarmac.door import catalog
 from tarmac.door.dispatch import Door
 from tarmac.govern.operations import AuditPage, ListEvents
 from tarmac.server.wire import Gone, Receive, Send, answer, encode
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
-RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
+RANGE = re.compile(rb"bytes=(\d{0,18})-(\d{0,18})")
 WRITE_AT_ONCE = 1024 * 1024
 LOOK_EVERY_SECONDS = 0.2
 SIGN_OF_LIFE_SECONDS = 15.0
@@ -90,18 +90,30 @@ async def get_blob(
 
 
 async def follow_events(
-    door: Door, project: str, actor: Actor, query: dict[str, str], headers: dict[bytes, bytes], send: Send
+    door: Door,
+    project: str,
+    who: Callable[[], Actor],
+    query: dict[str, str],
+    headers: dict[bytes, bytes],
+    send: Send,
+    is_stopping: Callable[[], bool],
 ) -> None:
-    """Sealed events as server-sent events, from a position on: none missed, none twice."""
+    """Sealed events as server-sent events, from a position on: none missed, none twice.
+
+    `who` is asked again before each look, so that a token which is revoked in the meantime hears no more.
+    """
+    for key in query:
+        if key != "after":
+            raise UnknownKey.at("events", key, ["after"])
     last = headers.get(b"last-event-id", query.get("after", "0").encode()).decode("latin-1")
     if not last.isdecimal() or len(last) > 18:
-        raise Invalid(f"`after` must be the position of an event, not `{last[:40]}`")
+        raise Invalid(f"`after` must be the position of an event, not `{bounded(last)}`")
     position, spec = int(last), catalog.find("audit.ls")
     loop = asyncio.get_running_loop()
 
     async def page() -> AuditPage:
         request = ListEvents(after=position, limit=EVENTS_AT_ONCE)
-        found: AuditPage = await loop.run_in_executor(None, door.query, spec, request, actor, project)
+        found: AuditPage = await loop.run_in_executor(None, door.query, spec, request, who(), project)
         return found
 
     found = await page()  # a refusal is still an ordinary answer here
@@ -113,7 +125,7 @@ async def follow_events(
         }
     )
     quiet_since = time.monotonic()
-    while True:
+    while not is_stopping():
         if found.events:
             text = b"".join(b"id: %d\ndata: %s\n\n" % (event.position, encode(event)) for event in found.events)
             await send({"type": "http.response.body", "body": text, "more_body": True})
@@ -125,9 +137,12 @@ async def follow_events(
             await asyncio.sleep(LOOK_EVERY_SECONDS)
         try:
             found = await page()
+        except (Unauthenticated, Forbidden):
+            break
         except TarmacError:
             await asyncio.sleep(1.0)  # the store is away for a moment; the position is not lost
             found = AuditPage(events=[])
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def until_gone(receive: Receive, work: Any) -> None:

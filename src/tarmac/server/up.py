@@ -23,28 +23,66 @@ from tarmac.people.queries import anybody
 from tarmac.server.app import App
 from tarmac.server.auth import Peer
 from tarmac.server.guard import Guard, is_loopback
+from tarmac.server.wire import encode
 from tarmac.store import Store
 from tarmac.store.folder import write_private
 from tarmac.workspace import token_file
 
+LONGEST_HEAD = 128 * 1024
 IDLE_SECONDS = 75
 STOP_SECONDS = 10
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, with each connection's peer passed on: who they are is asked once for each connection."""
+    """uvicorn's, with each connection's peer passed on: who they are is asked once for each connection.
+
+    And with a limit for a request's head, which uvicorn would collect without end, and our shape for its refusals.
+    """
+
+    _head = 0
+    _in_head = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._peer = Peer(self.client, self.server)  # type: ignore[arg-type]
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head += len(data)
+            if self._head > LONGEST_HEAD:
+                self._in_head = False
+                self._refuse(f"the head of a request may have {LONGEST_HEAD:,} bytes at most")
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._head, self._in_head = 0, True
         self.scope["tarmac.peer"] = self._peer  # type: ignore[typeddict-unknown-key]
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse("the request is not HTTP/1.1, or its address is longer than 64 KiB")
+
+    def _refuse(self, why: str) -> None:
+        content = encode(Invalid(why).to_json())
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n"
+        self.transport.write(f"{head}connection: close\r\n\r\n".encode() + content)
+        self.transport.close()
 
 
 class Server(uvicorn.Server):
     """uvicorn's raises the signal again when it has stopped; that would end us before the store is closed."""
+
+    def __init__(self, config: uvicorn.Config, app: App) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.stopping = True
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -110,7 +148,7 @@ def _run(app: App, listening: socket.socket) -> None:
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    Server(config).run(sockets=[listening])
+    Server(config, app).run(sockets=[listening])
 
 
 def _refuse_open_door(store: Store, host: str) -> None:

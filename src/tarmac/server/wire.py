@@ -31,15 +31,18 @@ async def body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> byt
     message = await receive()
     if message["type"] == "http.disconnect":
         raise Gone
-    whole: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        whole: bytes = message.get("body", b"")
+        return whole
+    parts = bytearray(message.get("body", b""))
     while message.get("more_body"):
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Gone
-        whole += message.get("body", b"")
-        if len(whole) > limit:
-            raise TooLarge.body(len(whole), limit)
-    return whole
+        parts += message.get("body", b"")
+        if len(parts) > limit:
+            raise TooLarge.body(len(parts), limit)
+    return bytes(parts)
 
 
 async def answer(send: Send, content: bytes, status: int = 200, extra: tuple[tuple[bytes, bytes], ...] = ()) -> None:

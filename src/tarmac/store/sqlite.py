@@ -28,6 +28,8 @@ from tarmac.store.sql import Kind, Row, insert_statement, portions
 BUSY_MILLISECONDS = 60_000
 FORK_SECONDS = 5.0
 IDLE_READERS = 8
+WRITER_CACHE_KIB = 32 * 1024
+"""Pages a transaction has changed and cannot keep are written twice; indexes in random order change many."""
 SETTINGS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
@@ -141,7 +143,8 @@ class SQLiteDatabase:
         self._writer: SQLiteConnection | None = None
         self._readers: list[SQLiteConnection] = []
         self._thread = threading.RLock()
-        self._gate = threading.Lock()
+        self._gate = threading.Condition()
+        self._shut = False
         self._reading = 0
         self._writing = False
         self._quiet = False
@@ -182,6 +185,8 @@ class SQLiteDatabase:
 
     def _reader(self) -> SQLiteConnection:
         with self._gate:
+            while self._shut:
+                self._gate.wait()
             self._reading += 1
             if self._readers:
                 return self._readers.pop()
@@ -189,14 +194,19 @@ class SQLiteDatabase:
             connection = self._open()
             connection.raw.execute("PRAGMA query_only = ON")
         except BaseException:
-            with self._gate:
-                self._reading -= 1
+            self._leave()
             raise
         return connection
+
+    def _leave(self) -> None:
+        with self._gate:
+            self._reading -= 1
+            self._gate.notify_all()
 
     def _give_back(self, connection: SQLiteConnection) -> None:
         with self._gate:
             self._reading -= 1
+            self._gate.notify_all()
             if len(self._readers) < IDLE_READERS:
                 self._readers.append(connection)
                 return
@@ -216,6 +226,7 @@ class SQLiteDatabase:
                     # inside the lock: the first opener of an empty folder makes the file for all
                     self._writer = self._open()
                     self._writer.raw.execute("PRAGMA journal_mode = WAL")
+                    self._writer.raw.execute(f"PRAGMA cache_size = {-WRITER_CACHE_KIB}")
                 yield self._writer
             except sqlite3.Error as error:
                 raise translate(error, self.place) from error
@@ -256,24 +267,28 @@ class SQLiteDatabase:
         until = time.monotonic() + FORK_SECONDS
         if not self._thread.acquire(timeout=FORK_SECONDS):
             return
-        while not self._writing and self._gate.acquire():
-            if not self._reading:
-                for connection in [*self._readers, *([self._writer] if self._writer else [])]:
-                    connection.raw.close()
-                self._readers, self._writer, self._quiet = [], None, True
-                return
-            self._gate.release()
-            if time.monotonic() > until:
-                break
-            time.sleep(0.001)
-        self._thread.release()
+        self._gate.acquire()
+        self._shut = True
+        while self._reading and (left := until - time.monotonic()) > 0:
+            self._gate.wait(left)
+        if self._reading or self._writing:
+            self._open_again()
+            return
+        for connection in [*self._readers, *([self._writer] if self._writer else [])]:
+            connection.raw.close()
+        self._readers, self._writer, self._quiet = [], None, True
 
     def after_fork(self) -> None:
         """In the parent: go on."""
         if self._quiet:
             self._quiet = False
-            self._gate.release()
-            self._thread.release()
+            self._open_again()
+
+    def _open_again(self) -> None:
+        self._shut = False
+        self._gate.notify_all()
+        self._gate.release()
+        self._thread.release()
 
     def forget(self) -> None:
         """In the forked child: go on with locks of its own."""
@@ -281,7 +296,7 @@ class SQLiteDatabase:
             _inherited.extend(c.raw for c in [*self._readers, *([self._writer] if self._writer else [])])
             _torn.add(self.file)
         self._readers, self._writer, self._reading, self._writing, self._quiet = [], None, 0, False, False
-        self._thread, self._gate = threading.RLock(), threading.Lock()
+        self._thread, self._gate, self._shut = threading.RLock(), threading.Condition(), False
 
 
 def _before_fork() -> None:

@@ -4,8 +4,11 @@ ALTER TABLE experiments ADD COLUMN deleted_at {int};
 ALTER TABLE runs ADD COLUMN note {text} NOT NULL DEFAULT '';
 ALTER TABLE runs ADD COLUMN heartbeat_at {int};
 ALTER TABLE runs ADD COLUMN deleted_at {int};
-CREATE INDEX runs_deleted ON runs (deleted_at, key);
-CREATE INDEX runs_by_heartbeat ON runs (status, heartbeat_at);
+-- indexes of what few runs have cost the others nothing
+CREATE INDEX runs_deleted ON runs (deleted_at, key) WHERE deleted_at IS NOT NULL;
+CREATE INDEX runs_alive ON runs (heartbeat_at) WHERE status = 'running' AND heartbeat_at IS NOT NULL;
+DROP INDEX runs_by_parent;
+CREATE INDEX runs_by_parent ON runs (parent) WHERE parent IS NOT NULL;
 
 -- the dictionary: keys of params, tags and metrics as numbers
 CREATE TABLE names (
@@ -15,20 +18,21 @@ CREATE TABLE names (
     UNIQUE (project, name)
 );
 
+-- what is written most refers to runs and names by number, unchecked: its writers have just looked both up
 CREATE TABLE params (
-    run {int} NOT NULL REFERENCES runs (key),
-    key {int} NOT NULL REFERENCES names (key),
+    run {int} NOT NULL,
+    key {int} NOT NULL,
     value {text} NOT NULL,
     number {real},
     PRIMARY KEY (run, key)
 ) {without_rowid};
 -- values are kept whole; their beginnings are enough to find them, and what reads as a number is one too
 CREATE INDEX params_by_value ON params (key, substr(value, 1, 100), run);
-CREATE INDEX params_by_number ON params (key, number, run);
+CREATE INDEX params_by_number ON params (key, number, run) WHERE number IS NOT NULL;
 
 CREATE TABLE tags (
-    run {int} NOT NULL REFERENCES runs (key),
-    key {int} NOT NULL REFERENCES names (key),
+    run {int} NOT NULL,
+    key {int} NOT NULL,
     value {text} NOT NULL,
     PRIMARY KEY (run, key)
 ) {without_rowid};
@@ -36,8 +40,8 @@ CREATE INDEX tags_by_value ON tags (key, substr(value, 1, 100), run);
 
 -- the summary of one curve; NULL stands for NaN, so that it compares with nothing and sorts last
 CREATE TABLE metrics (
-    run {int} NOT NULL REFERENCES runs (key),
-    key {int} NOT NULL REFERENCES names (key),
+    run {int} NOT NULL,
+    key {int} NOT NULL,
     last {real},
     last_step {int} NOT NULL,
     last_at {int} NOT NULL,

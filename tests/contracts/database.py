@@ -1,0 +1,136 @@
+"""What a database promises to the rest of the store: SQLite and Postgres keep these by inheriting them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tarmac.core.errors import TarmacError
+from tarmac.store.sql import Database
+
+
+class DatabaseContract:
+    """One small table, one writer, many readers."""
+
+    @pytest.fixture
+    def database(self) -> Iterator[Database]:
+        raise NotImplementedError("a backend gives itself here")
+
+    @pytest.fixture(autouse=True)
+    def table(self, database: Database) -> None:
+        with database.write() as connection:
+            connection.run("CREATE TABLE things (id BIGINT PRIMARY KEY, name TEXT NOT NULL, parent BIGINT)")
+
+    @staticmethod
+    def names(database: Database) -> list[str]:
+        with database.read() as connection:
+            return [row[0] for row in connection.all("SELECT name FROM things ORDER BY id")]
+
+    def test_values_come_back_as_they_went(self, database: Database) -> None:
+        odd = ["", "it's", "100 % :of ::them", "käse 🦊", "a\nb\tc", '"', "\\", "x" * 100_000]
+        with database.write() as connection:
+            connection.insert("things", ("id", "name"), list(enumerate(odd)))
+            assert connection.run("UPDATE things SET parent = :n WHERE name = :name", n=1 << 62, name="it's") == 1
+            assert connection.run("UPDATE things SET parent = 1 WHERE name = :name", name="none of them") == 0
+        with database.read() as connection:
+            rows = connection.all("SELECT id, name FROM things ORDER BY id")
+            assert rows == list(enumerate(odd))
+            assert connection.one("SELECT parent FROM things WHERE id = :id", id=1) == (1 << 62,)
+            assert connection.one("SELECT 1 FROM things WHERE id = :id", id=99) is None
+            assert connection.value("SELECT name FROM things WHERE id = :id", id=99) is None
+            assert connection.value("SELECT 'a:b %s' -- don't read :this") == "a:b %s"
+
+    @pytest.mark.parametrize("count", [0, 1, 9, 10, 61, 1234])
+    def test_any_number_of_rows_goes_in_at_once(self, database: Database, count: int) -> None:
+        rows = [(number, f"row {number}", None) for number in range(count)]
+        with database.write() as connection:
+            connection.insert("things", ("id", "name", "parent"), rows)
+            connection.insert("things", ("id", "name", "parent"), rows, otherwise="ON CONFLICT DO NOTHING")
+        with database.read(snapshot=True) as connection:
+            pieces = list(connection.pieces("SELECT id, name, parent FROM things ORDER BY id", 100))
+        assert [row for piece in pieces for row in piece] == rows
+        assert all(len(piece) <= 100 for piece in pieces)
+
+    def test_a_savepoint_undoes_its_own_work_only(self, database: Database) -> None:
+        with database.write() as connection:
+            connection.begin()
+            for number, fails in enumerate([False, True, False]):
+                connection.savepoint()
+                connection.run("INSERT INTO things (id, name) VALUES (:id, 'kept')", id=number)
+                if not fails:
+                    connection.release()
+                    continue
+                try:
+                    connection.run("INSERT INTO things (id, name) VALUES (:id, 'twice')", id=number)
+                except Exception as error:
+                    assert isinstance(connection.recover(error), TarmacError)
+                else:
+                    raise AssertionError("the key is taken")
+            connection.commit()
+        with database.read() as connection:
+            assert [row[0] for row in connection.all("SELECT id FROM things ORDER BY id")] == [0, 2]
+
+    def test_a_rollback_leaves_nothing_and_twice_is_once(self, database: Database) -> None:
+        with database.write() as connection:
+            connection.begin()
+            connection.run("INSERT INTO things (id, name) VALUES (1, 'undone')")
+            connection.rollback()
+            connection.rollback()
+        assert self.names(database) == []
+
+    def test_a_snapshot_stays_as_it_was(self, database: Database) -> None:
+        with database.write() as connection:
+            connection.run("INSERT INTO things (id, name) VALUES (1, 'before')")
+        with database.read(snapshot=True) as reader:
+            assert reader.value("SELECT count(*) FROM things") == 1
+            with database.write() as connection:
+                connection.run("INSERT INTO things (id, name) VALUES (2, 'after')")
+            assert reader.value("SELECT count(*) FROM things") == 1
+        assert self.names(database) == ["before", "after"]
+
+    def test_what_fails_in_a_reader_harms_no_later_one(self, database: Database) -> None:
+        for _ in range(20):
+            with pytest.raises(TarmacError), database.read(snapshot=True) as connection:
+                connection.all("SELECT nothing FROM nowhere")
+            with pytest.raises(ZeroDivisionError), database.read() as connection:
+                connection.all("SELECT 1")
+                raise ZeroDivisionError
+        assert self.names(database) == []
+
+    def test_a_named_lock_has_one_holder(self, database: Database) -> None:
+        order: list[str] = []
+
+        def second() -> None:
+            with database.exclusive("work"):
+                order.append("second")
+
+        with database.exclusive("work") as held:
+            assert held
+            with database.exclusive("other", wait=False) as other:
+                assert other
+            thread = threading.Thread(target=second)
+            thread.start()
+            time.sleep(0.2)
+            order.append("first")
+            with self.elsewhere(database) as same, same.exclusive("work", wait=False) as taken:
+                assert not taken
+        thread.join()
+        assert order == ["first", "second"]
+
+    def elsewhere(self, database: Database) -> DatabaseElsewhere:
+        """The same database as another process would open it."""
+        raise NotImplementedError
+
+
+class DatabaseElsewhere:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> Database:
+        return self._database
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
