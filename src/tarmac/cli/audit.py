@@ -11,7 +11,7 @@ import click
 from tarmac.cli.common import add_options, opened, take_options
 from tarmac.cli.follow import follow
 from tarmac.cli.show import show
-from tarmac.core.errors import Conflict
+from tarmac.core.errors import Conflict, Invalid, ReadOnly
 from tarmac.govern.operations import ExportEvents
 
 
@@ -30,6 +30,8 @@ def export(after: int, target: Path, **values: Any) -> int:
     on_screen = str(target) == "-"
     if not on_screen and target.exists():
         raise Conflict(f"{target} exists already", hint="name a file that does not exist yet")
+    if not on_screen and not target.parent.is_dir():
+        raise Invalid(f"there is no folder {target.parent}", hint="make it first, or name a file elsewhere")
     with opened(workspace, project) as door:
         made = follow(door, door(ExportEvents(after=after)), quiet=as_json)
         if on_screen:
@@ -37,9 +39,17 @@ def export(after: int, target: Path, **values: Any) -> int:
                 sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
             return 0
-        with target.open("xb") as file:
-            for piece in door.read(made.blob):
-                file.write(piece)
+        try:
+            file = target.open("xb")
+        except OSError as error:
+            raise ReadOnly(f"{target} cannot be written: {error.strerror}") from None
+        with file:
+            try:
+                for piece in door.read(made.blob):
+                    file.write(piece)
+            except BaseException:  # half an export could be taken for a whole one
+                target.unlink()
+                raise
     return show(made, as_json=as_json)
 
 

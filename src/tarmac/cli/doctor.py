@@ -102,7 +102,8 @@ def _workspace(here: Path) -> Iterator[Finding]:
         yield Finding("note", f"the workspace is a server: {settings.workspace}", "tarmac status")
         return
     if folder is None or not folder.exists():
-        yield Finding("note", "no workspace here or above", "tarmac init")
+        what = f"{settings.workspace} is no workspace" if settings.workspace else "no workspace here or above"
+        yield Finding("note", what, "tarmac init")
         return
     for warning in folder.warnings():
         yield Finding("warning", warning)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Mapping
 
 import click
 
@@ -23,6 +24,9 @@ def run(command: click.Command, args: list[str] | None = None) -> int:
         return code if isinstance(code, int) else DONE
     except click.exceptions.Exit as end:
         return int(end.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return WRONG_USAGE
     except click.UsageError as error:
         text = error.format_message()
         where = error.ctx.command_path if error.ctx else "tarmac"
@@ -42,10 +46,13 @@ def run(command: click.Command, args: list[str] | None = None) -> int:
         from tarmac.core.errors import TarmacError
 
         if isinstance(error, TarmacError):
-            _say(error.code, error.message, error.hint, "--json" in arguments)
+            _say(error.code, error.message, error.hint, "--json" in arguments, error.detail)
             return error.exit_code
         if os.environ.get("TARMAC_TRACEBACK"):
             raise
+        if isinstance(error, OSError) and error.filename is not None:
+            _say("os_error", f"{str(error.filename)[:300]}: {error.strerror}", None, "--json" in arguments)
+            return FAILED
         _say(
             "internal",
             f"tarmac failed: {type(error).__name__}: {str(error)[:300]}",
@@ -55,11 +62,11 @@ def run(command: click.Command, args: list[str] | None = None) -> int:
         return FAILED
 
 
-def _say(code: str, message: str, hint: str | None, as_json: bool) -> None:
+def _say(code: str, message: str, hint: str | None, as_json: bool, detail: Mapping[str, object] | None = None) -> None:
     if as_json:
         import json
 
-        body: dict[str, object] = {"error": {"code": code, "message": message, "hint": hint, "detail": {}}}
+        body: dict[str, object] = {"error": {"code": code, "message": message, "hint": hint, "detail": detail or {}}}
         click.echo(json.dumps(body, ensure_ascii=False), err=True)
         return
     click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)

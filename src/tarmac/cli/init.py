@@ -8,10 +8,11 @@ import click
 
 from tarmac import store
 from tarmac.core import project_file
-from tarmac.core.errors import Conflict
+from tarmac.core.errors import Conflict, Invalid, bounded
 from tarmac.core.secrets import mask_url
 from tarmac.core.settings import Settings
 from tarmac.store import folder as folders
+from tarmac.workspace import check_project
 
 
 @click.command("init")
@@ -22,12 +23,16 @@ from tarmac.store import folder as folders
 @click.option("--project", metavar="NAME", help="Name of the project.  [default: tarmac.toml's, else `default`]")
 def command(folder: Path, address: str, project: str | None) -> None:
     """Make a workspace in FOLDER: a `.tarmac` folder that holds facts, bytes and the ledger."""
+    settings = Settings.from_environment()
+    if str(folder).startswith(("http:/", "https:/")):
+        raise Invalid(f"{bounded(folder)} is not a folder", hint="a workspace is made in a folder of this machine")
     place = folders.at(folder.absolute())
     if place.exists():
         raise Conflict(f"{place.path} is a workspace already", hint="look at it: `tarmac status`")
     file = project_file.find(folder.absolute())
-    name = project or (project_file.load(file).project.name if file else "default")
-    settings = Settings.from_environment()
+    name = check_project(project or settings.project)
+    if name is None:
+        name = project_file.load(file).project.name if file else "default"
     opened = store.create(place, settings, address)
     try:
         opened.project_key(name, create=True)

@@ -11,7 +11,7 @@ from msgspec import inspect
 from tarmac.cli.common import add_options, opened, take_options
 from tarmac.cli.follow import follow
 from tarmac.cli.show import show
-from tarmac.core.errors import Invalid
+from tarmac.core.errors import Invalid, bounded
 from tarmac.core.operation import Spec, decode_request
 
 
@@ -27,7 +27,7 @@ def command(spec: Spec, name: str) -> click.Command:
             answer = door(request)
             if spec.kind == "job":
                 answer = follow(door, answer, quiet=as_json)
-        return show(answer, as_json=as_json)
+        return show(answer, as_json=as_json, request=request)
 
     made = click.Command(name, callback=call, help=spec.request.__doc__, short_help=spec.summary)
     made.params.extend(parameter(field, positional=field.name in spec.positional) for field in info.fields)
@@ -80,6 +80,9 @@ def given(value: Any) -> bool:
 def read(field: inspect.Field, value: Any) -> Any:
     """What click understood, as the request takes it."""
     kind = bare(field.type)
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, str) and not is_text(text):
+            raise Invalid(f"`{field.name}` is not text in UTF-8: `{bounded(text)}`")
     if is_json(kind):
         try:
             return msgspec.json.decode(value)
@@ -89,9 +92,16 @@ def read(field: inspect.Field, value: Any) -> Any:
         pairs = [item.partition("=") for item in value]
         for key, mark, _ in pairs:
             if not mark:
-                raise Invalid(f"`{key}` is not KEY=VALUE")
+                raise Invalid(f"`{bounded(key)}` is not KEY=VALUE")
+        if len({key for key, _, _ in pairs}) < len(pairs):
+            raise Invalid(f"`{field.name}` has one key twice")
         return {key: text for key, _, text in pairs}
     return list(value) if isinstance(value, tuple) else value
+
+
+def is_text(value: str) -> bool:
+    """Whether it can be stored and sent: bytes in an argument that are no UTF-8 come from Python as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def bare(node: inspect.Type) -> inspect.Type:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -11,30 +12,45 @@ import msgspec
 
 from tarmac.core.clock import iso
 from tarmac.core.errors import bounded
+from tarmac.core.operation import Operation
 
 GAP = "  "
 NARROWEST = 8
+BARS = "▁▂▃▄▅▆▇█"
+SPARK = 40
 
 
-def show(answer: Any, *, as_json: bool) -> int:
+def show(answer: Any, *, as_json: bool, request: Operation[Any] | None = None) -> int:
     """Print it; the exit code is 1 when the answer itself reports faults."""
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
     else:
-        click.echo(text(msgspec.to_builtins(answer)), nl=False)
+        click.echo(text(msgspec.to_builtins(answer), request), nl=False)
     return 1 if getattr(answer, "faults", None) else 0
 
 
-def text(answer: Any) -> str:
+def text(answer: Any, request: Operation[Any] | None = None) -> str:
     if not isinstance(answer, dict):
         return f"{answer}\n"
+    if set(answer) == {"text", "next", "ended"}:  # a log is shown as it was written
+        return str(answer["text"])
+    if set(answer) == {"runs", "differences"}:
+        return differences(answer)
     lists = [key for key, value in answer.items() if isinstance(value, list)]
-    if lists and len(answer) <= 2 and set(answer) - set(lists) <= {"next"}:
+    if lists and set(answer) <= {lists[0], "next"}:
         shown = table(answer[lists[0]]) if answer[lists[0]] else f"no {lists[0]}\n"
         if answer.get("next"):
-            shown += f"… more: --{'before' if lists[0] != 'files' else 'after'} {answer['next']}\n"
+            shown += f"… more: --{_cursor(request)} {answer['next']}\n"
         return shown
     return facts(answer)
+
+
+def _cursor(request: Operation[Any] | None) -> str:
+    """The option that asks for the next page."""
+    fields = request.__struct_fields__ if request is not None else ()
+    if "before" in fields and getattr(request, "after", None) is None:
+        return "before"
+    return "cursor" if "cursor" in fields else "after"
 
 
 def facts(record: dict[str, Any], indent: str = "") -> str:
@@ -43,26 +59,61 @@ def facts(record: dict[str, Any], indent: str = "") -> str:
     for key, value in record.items():
         if isinstance(value, dict) and value:
             lines.append(f"{indent}{key}\n{facts(value, indent + GAP)}")
-        elif isinstance(value, list) and value and isinstance(value[0], str) and len(value) > 1:
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            inner = "".join(f"{indent}{GAP}{line}\n" for line in table(value).splitlines())
+            lines.append(f"{indent}{key}\n{inner}")
+        elif isinstance(value, list) and len(value) > 1 and isinstance(value[0], str):
             lines.append(f"{indent}{key}\n" + "".join(f"{indent}{GAP}{bounded(item, 500)}\n" for item in value))
         else:
-            lines.append(f"{indent}{key:<{width}}{GAP}{cell(key, value, 2000)}\n")
+            lines.append(f"{indent}{key:<{width}}{GAP}{cell(key, value, 2000)}".rstrip() + "\n")
     return "".join(lines)
+
+
+def differences(answer: dict[str, Any]) -> str:
+    """What differs as rows, a column for each run."""
+    if not answer["differences"]:
+        return "no differences\n"
+    heads = [id[:12] if len({r[:12] for r in answer["runs"]}) == len(answer["runs"]) else id for id in answer["runs"]]
+    return table(
+        [{"": entry["what"], **dict(zip(heads, entry["values"], strict=True))} for entry in answer["differences"]]
+    )
 
 
 def table(rows: list[Any]) -> str:
     """Aligned columns; on a terminal cut to its width, in a pipe whole."""
     if not isinstance(rows[0], dict):
         return "".join(f"{bounded(row, 2000)}\n" for row in rows)
-    columns = [key for key in rows[0] if any(row[key] not in (None, "", {}, []) for row in rows)]
-    cells = [[cell(key, row[key], 200) for key in columns] for row in rows]
+    flat = [flatten(row) for row in rows]
+    names = dict.fromkeys(key for row in flat for key in row)
+    columns = [key for key in names if any(row.get(key) not in (None, "", {}, []) for row in flat)]
+    cells = [[cell(key, row.get(key), 200) for key in columns] for row in flat]
     widths = [max(len(key), *(len(line[i]) for line in cells)) for i, key in enumerate(columns)]
+    left_out = 0
     if sys.stdout.isatty():
-        widths = fit(widths, shutil.get_terminal_size().columns)
-    head = GAP.join(cut(key, width) for key, width in zip(columns, widths, strict=True)).rstrip()
-    lines = [click.style(head, bold=True)]
-    lines += [GAP.join(cut(c, width) for c, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+        room = shutil.get_terminal_size().columns
+        shown = max(1, min(len(columns), (room + len(GAP)) // (NARROWEST + len(GAP))))
+        left_out = len(columns) - shown
+        widths = fit(widths[:shown], room)
+    lines = [click.style(_line(columns, widths), bold=True)]
+    lines += [_line(row, widths) for row in cells]
+    if left_out:
+        lines.append(f"… {left_out} more columns: a wider terminal, `--columns`, or `--json` shows them")
     return "\n".join(lines) + "\n"
+
+
+def flatten(row: dict[str, Any], head: str = "") -> dict[str, Any]:
+    """Tables inside a row become columns of their own: metrics.acc, params.depth."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{head}{key}.")
+        elif key not in ("steps", "times"):
+            flat[f"{head}{key}"] = value
+    return flat
+
+
+def _line(values: Sequence[str], widths: Sequence[int]) -> str:
+    return GAP.join(cut(value, width) for value, width in zip(values, widths, strict=False)).rstrip()
 
 
 def fit(widths: list[int], room: int) -> list[int]:
@@ -84,8 +135,24 @@ def cell(key: str, value: Any, limit: int) -> str:
         return iso(value)[:19].replace("T", " ") if isinstance(value, int) else str(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
     if isinstance(value, list):
-        return bounded(", ".join(map(str, value)), limit)
+        if key == "values" and value and not isinstance(value[0], list):
+            return sparkline(value)
+        return bounded(", ".join(map(str, value)), limit) if value else "none"
     if isinstance(value, dict):
         return bounded(", ".join(f"{k}={v}" for k, v in value.items()), limit)
     return bounded(value, limit)
+
+
+def sparkline(values: Sequence[float | str]) -> str:
+    """A curve in a few characters; what is no number is a gap."""
+    step = max(1, -(-len(values) // SPARK))
+    picked = [values[index] for index in range(0, len(values), step)]
+    numbers = [value for value in picked if not isinstance(value, str)]
+    if not numbers:
+        return "·" * len(picked)
+    low, high = min(numbers), max(numbers)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join("·" if isinstance(value, str) else BARS[round((value - low) * scale)] for value in picked)

@@ -8,7 +8,7 @@ import click
 
 from tarmac import store
 from tarmac.core.clock import iso
-from tarmac.core.errors import NotAWorkspace
+from tarmac.core.errors import NotAWorkspace, bounded
 from tarmac.core.locks import acquire_or_refuse
 from tarmac.core.settings import Settings
 from tarmac.store import backup
@@ -16,18 +16,22 @@ from tarmac.store import folder as folders
 
 
 @click.command("upgrade")
-@click.option("--workspace", "-w", type=click.Path(path_type=Path), help="The folder.  [default: the nearest]")
+@click.option("--workspace", "-w", metavar="PLACE", help="The folder.  [default: the nearest]")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-def upgrade(workspace: Path | None, dry_run: bool) -> None:
+def upgrade(workspace: str | None, dry_run: bool) -> None:
     """Bring a store made by an older tarmac to this one's format. A backup is made first."""
-    folder = folders.at(workspace.absolute()) if workspace else folders.find(Path.cwd())
+    settings = Settings.from_environment()
+    place = workspace or settings.workspace
+    if place and "://" in place:
+        raise NotAWorkspace(f"{bounded(place)} is not a folder", hint="a store is upgraded where its folder is")
+    folder = folders.at(Path(place).absolute()) if place else folders.find(Path.cwd())
     if folder is None or not folder.exists():
-        raise NotAWorkspace.at(workspace or Path.cwd())
+        raise NotAWorkspace.at(place or Path.cwd())
     lock = acquire_or_refuse(
         folder.path / "server.lock", f"a server is up for {folder.path}", "stop it first, upgrade, start it again"
     )
     try:
-        for line in store.upgrade(folder, Settings.from_environment(), dry_run=dry_run):
+        for line in store.upgrade(folder, settings, dry_run=dry_run):
             click.echo(line)
     finally:
         lock.release()

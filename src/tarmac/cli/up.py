@@ -8,28 +8,26 @@ from pathlib import Path
 import click
 
 from tarmac import store
-from tarmac.core.errors import NotAWorkspace
+from tarmac.core.errors import NotAWorkspace, bounded
 from tarmac.core.settings import Settings
 from tarmac.store import folder as folders
 
 
 @click.command("up")
-@click.option(
-    "--workspace", "-w", type=click.Path(path_type=Path), help="The folder.  [default: the nearest, else here]"
-)
+@click.option("--workspace", "-w", metavar="PLACE", help="The folder.  [default: the nearest, else here]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free one.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Another name this server is called by.")
-def command(workspace: Path | None, host: str, port: int, allow_host: tuple[str, ...]) -> None:
+def command(workspace: str | None, host: str, port: int, allow_host: tuple[str, ...]) -> None:
     """Server, UI and jobs in one process, until Ctrl-C. A folder that holds no workspace gets one."""
     from tarmac.server.up import up
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.from_environment()
-    chosen = workspace or (Path(settings.workspace) if settings.workspace else None)
-    if chosen is not None and "://" in str(chosen):
-        raise NotAWorkspace(f"{chosen} is not a folder", hint="a server is started on a folder")
-    folder = folders.at(chosen.absolute()) if chosen else folders.find(Path.cwd()) or folders.at(Path.cwd())
+    chosen = workspace or settings.workspace
+    if chosen and "://" in chosen:
+        raise NotAWorkspace(f"{bounded(chosen)} is not a folder", hint="a server is started on a folder")
+    folder = folders.at(Path(chosen).absolute()) if chosen else folders.find(Path.cwd()) or folders.at(Path.cwd())
     opened = store.open_store(folder, settings) if folder.exists() else store.create(folder, settings)
     opened.project_key("default", create=True)
     for warning in folder.warnings():

@@ -39,4 +39,12 @@ RelativePath = Annotated[
         description="a relative path with `/` between its parts, without `.`, `..`, backslashes or control characters",
     ),
 ]
+Folder = Annotated[
+    str,
+    Meta(
+        max_length=4096,
+        pattern=r"^$(?!\n)|^(?!.*(?:^|/)\.{1,2}(?:/|$))(?![A-Za-z]:)[^\x00-\x1f\x7f\\/\ud800-\udfff]+(/[^\x00-\x1f\x7f\\/\ud800-\udfff]+)*$(?!\n)",
+        description="a relative path as of a file; nothing means the top",
+    ),
+]
 Limit = Annotated[int, Meta(ge=1, le=1000, description="1 to 1000")]

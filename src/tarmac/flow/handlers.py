@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tarmac.core.actor import EVERYWHERE
 from tarmac.core.clock import now
-from tarmac.core.errors import Conflict
-from tarmac.core.operation import handles
+from tarmac.core.errors import Conflict, Forbidden
+from tarmac.core.operation import SPECS, handles
 from tarmac.flow import operations as ops
 from tarmac.flow import queries
 from tarmac.flow.records import OPEN, Job, LogPart
@@ -31,6 +32,7 @@ def read_job_log(request: ops.ReadJobLog, read: Reader) -> LogPart:
 @handles(ops.CancelJob)
 def cancel_job(request: ops.CancelJob, tx: Tx) -> Job:
     job = queries.job(tx, request.id, tx.now)
+    _refuse_strangers(tx, job)
     if job.state == "interrupted":
         queries.give_up(tx, job.id)
     elif job.state in OPEN:
@@ -44,7 +46,17 @@ def cancel_job(request: ops.CancelJob, tx: Tx) -> Job:
 @handles(ops.ResumeJob)
 def resume_job(request: ops.ResumeJob, tx: Tx) -> Job:
     job = queries.job(tx, request.id, tx.now)
+    _refuse_strangers(tx, job)
     if job.state not in ("interrupted", "cancelled", "failed"):
         raise Conflict(f"job {job.id} is {job.state}: there is nothing to resume")
     queries.requeue(tx, job.id)
     return queries.job(tx, job.id, tx.now)
+
+
+def _refuse_strangers(tx: Tx, job: Job) -> None:
+    """Who may not start a job may neither stop it nor start it again."""
+    spec = SPECS.get(job.operation)
+    if spec is not None:
+        where = EVERYWHERE if spec.scope == "workspace" else tx.project_name
+        if not tx.actor.may(spec.needs, where):
+            raise Forbidden.to(tx.actor.name, job.operation, spec.needs, where)

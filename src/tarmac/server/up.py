@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tarmac.core.clock import now
 from tarmac.core.errors import Busy, Invalid, Refused
+from tarmac.core.files import write_private
 from tarmac.core.locks import acquire_or_refuse
 from tarmac.core.settings import Settings
 from tarmac.door.dispatch import Door
@@ -25,7 +26,6 @@ from tarmac.server.auth import Peer
 from tarmac.server.guard import Guard, is_loopback
 from tarmac.server.wire import encode
 from tarmac.store import Store
-from tarmac.store.folder import write_private
 from tarmac.workspace import token_file
 
 LONGEST_HEAD = 128 * 1024

@@ -160,7 +160,7 @@ def open_database(folder: WorkspaceFolder, store: str | None = None) -> Database
 
 def create(folder: WorkspaceFolder, settings: Settings, store: str = "sqlite") -> Store:
     """Make the workspace if there is none, however many try at once, and open it."""
-    with folder.making() as ours:
+    with folder.making(with_key=settings.ledger_key is None) as ours:
         if ours:
             database = open_database(folder, store)
             try:

@@ -21,12 +21,13 @@ import msgspec
 from tarmac.core.clock import iso, now
 from tarmac.core.digest import digest_file
 from tarmac.core.errors import Conflict, Damaged, Invalid, NewerFormat, NotFound
+from tarmac.core.files import write_private
 from tarmac.core.ids import short
 from tarmac.formats import frames
 from tarmac.store import Store, migrations, open_database
 from tarmac.store.blobs.folder import translate as translate_disk
 from tarmac.store.blobs.gc import alone
-from tarmac.store.folder import WorkspaceFolder, write_private
+from tarmac.store.folder import WorkspaceFolder
 from tarmac.store.records import BackupReport
 from tarmac.store.sql import Connection, Database, Kind
 from tarmac.store.sqlite import SQLiteDatabase
@@ -204,7 +205,7 @@ def restore(source: Path, target: WorkspaceFolder, store_url: str, progress: Pro
         )
     partial = WorkspaceFolder(target.path.with_name(f"{target.path.name}.{short()}"))
     try:
-        with partial.making():
+        with partial.making(with_key=False):
             key = source / "keys" / "ledger.key"
             if key.exists():
                 write_private(partial.key_file, key.read_text(encoding="ascii"))

@@ -7,7 +7,6 @@ jobs/            logs of jobs                          backups/      made before
 
 from __future__ import annotations
 
-import os
 import secrets
 import tomllib
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ import msgspec
 
 from tarmac.core.digest import digest
 from tarmac.core.errors import Invalid, NewerFormat, NotAWorkspace, ReadOnly
-from tarmac.core.ids import short, time_ordered
+from tarmac.core.files import write_private
+from tarmac.core.ids import time_ordered
 from tarmac.core.locks import locked
 from tarmac.core.secrets import Secret, resolve
 
@@ -77,8 +77,10 @@ class WorkspaceFolder:
             raise Invalid(f"{self.description_file}: {error}", hint="restore the file from a backup") from None
 
     @contextmanager
-    def making(self) -> Iterator[bool]:
+    def making(self, *, with_key: bool = True) -> Iterator[bool]:
         """Lay out a new folder while nobody else does. False: somebody has made it already.
+
+        Without a key of its own where the ledger's comes from the environment.
 
         The description is written last (`declare`): a folder that has one is a whole workspace.
         """
@@ -90,7 +92,7 @@ class WorkspaceFolder:
                     yield False
                     return
                 (self.path / ".gitignore").write_text("*\n", encoding="utf-8")
-                if not self.key_file.exists():
+                if with_key and not self.key_file.exists():
                     write_private(self.key_file, secrets.token_hex(32) + "\n")
                 yield True
         except OSError as error:
@@ -173,14 +175,3 @@ def database_url(store: str) -> Secret | None:
             hint="or `env:NAME`, the environment variable that holds it",
         )
     return url
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a whole file or nothing, readable by its owner only."""
-    temporary = path.with_name(f"{path.name}.{short()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

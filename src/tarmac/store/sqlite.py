@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import threading
 import time
 import weakref
@@ -28,6 +29,8 @@ from tarmac.store.sql import Kind, Row, insert_statement, portions
 BUSY_MILLISECONDS = 60_000
 FORK_SECONDS = 5.0
 IDLE_READERS = 8
+READER_MAP_BYTES = 512 * 1024 * 1024
+"""Searches jump about in the file: mapped, a page costs half of what reading it does. The kernel may take it back."""
 WRITER_CACHE_KIB = 32 * 1024
 """Pages a transaction has changed and cannot keep are written twice; indexes in random order change many."""
 SETTINGS = (
@@ -193,6 +196,8 @@ class SQLiteDatabase:
         try:
             connection = self._open()
             connection.raw.execute("PRAGMA query_only = ON")
+            if sys.platform != "win32":
+                connection.raw.execute(f"PRAGMA mmap_size = {READER_MAP_BYTES}")
         except BaseException:
             self._leave()
             raise

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from tarmac.core.names import Id, Limit, Name, Note, RelativePath, Value
+from tarmac.core.names import Folder, Id, Limit, Name, Note, RelativePath, Value
 from tarmac.core.operation import Command, Job, Query, operation
 from tarmac.store.records import File
 from tarmac.track.records import (
@@ -88,7 +88,7 @@ class ArtifactPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attached(msgspec.Struct, frozen=True, kw_only=True):
-    """How many files the run has got, or the blobs that have to be uploaded first."""
+    """How many files were attached or taken away, or the blobs that have to be uploaded first."""
 
     files: int
     missing: list[str] = []
@@ -370,7 +370,7 @@ class ListArtifacts(Query[ArtifactPage], frozen=True, kw_only=True):
     """The files and folders of a run, one folder at a time or all of them."""
 
     id: Id
-    folder: RelativePath | Literal[""] = ""
+    folder: Folder = ""
     all: Annotated[bool, Meta(description="files at every depth, no folders")] = False
     after: Annotated[str, Meta(max_length=4096)] = ""
     limit: Limit = 1000

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tarmac.core import project_file
-from tarmac.core.errors import Cancelled, Invalid, NotAWorkspace, from_json
+from tarmac.core.errors import Cancelled, Invalid, NotAWorkspace, bounded, from_json
+from tarmac.core.names import ProjectName
 from tarmac.core.operation import Operation, Started, check, spec_of
 from tarmac.core.settings import Settings
 from tarmac.door import catalog
@@ -101,7 +102,7 @@ class LocalWorkspace(Workspace):
         self.warnings = door.store.folder.warnings()
 
     def __call__(self, request: Operation[T]) -> T:
-        answer: T = self.door.dispatch(check(request), self.actor, self.project)
+        answer: T = self.door.dispatch(checked(request), self.actor, self.project)
         return answer
 
     def put(self, data: bytes | Path | BinaryIO) -> str:
@@ -131,7 +132,7 @@ class RemoteWorkspace(Workspace):
 
     def __call__(self, request: Operation[T]) -> T:
         spec = spec_of(request)
-        check(request)
+        checked(request)
         path = f"/api/v1/p/{self.project}/{spec.name}"
         if spec.kind == "query":
             body = self._remote.get(path, query_string(request))
@@ -149,6 +150,15 @@ class RemoteWorkspace(Workspace):
 
     def close(self) -> None:
         self._remote.close()
+
+
+def checked(request: Operation[T]) -> Operation[T]:
+    """The request as strictly checked as one that came over the wire, for which it must be possible to send it."""
+    name = spec_of(request).name
+    try:
+        return check(request)
+    except (UnicodeEncodeError, TypeError, OverflowError) as error:
+        raise Invalid(f"{name}: {bounded(error, 300)}") from None
 
 
 def query_string(request: Operation[Any]) -> str:
@@ -177,7 +187,7 @@ def connect(
     """
     settings = settings or Settings.from_environment()
     where = where or settings.workspace
-    project = project or settings.project
+    project = check_project(project or settings.project)
     if isinstance(where, str) and where.startswith(("http://", "https://")):
         return _connect_remote(where, project, settings)
     if isinstance(where, str) and "://" in where:
@@ -189,12 +199,29 @@ def connect(
 
 
 def _connect_remote(url: str, project: str | None, settings: Settings) -> RemoteWorkspace:
-    parts = urlsplit(url)
+    hint = "like https://host or https://host/p/PROJECT"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:  # a port that is none, half an IPv6 address
+        raise Invalid(f"`{bounded(url)}` is not a server's address: {error}", hint=hint) from None
     base, _, named = parts.path.rstrip("/").partition("/p/")
-    if not parts.hostname or named.count("/"):
-        raise Invalid(f"`{url}` is not a server's address", hint="like https://host or https://host/p/PROJECT")
+    if not host or named.count("/"):
+        raise Invalid(f"`{bounded(url)}` is not a server's address", hint=hint)
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{base}"
-    return RemoteWorkspace(address, project or named or "default", settings.token or local_token(settings, address))
+    named = check_project(named or None) or "default"
+    return RemoteWorkspace(address, project or named, settings.token or local_token(settings, address))
+
+
+def check_project(name: str | None) -> str | None:
+    """The name of a project, refused before anything is opened or sent if it cannot be one."""
+    try:
+        return msgspec.convert(name, ProjectName | None)
+    except msgspec.ValidationError:
+        raise Invalid(
+            f"`{bounded(name)}` cannot be the name of a project",
+            hint="1 to 63 of a-z, 0-9, dot, dash and underscore, with a letter or digit at both ends",
+        ) from None
 
 
 def token_file(settings: Settings, url: str) -> Path:
@@ -227,10 +254,14 @@ def _open_local(place: Path | None, project: str | None, create: bool, settings:
         opened = store.create(folder or folders.at(start), settings)
     else:
         raise NotAWorkspace.at(start)
-    if project is None:
-        file = project_file.find(start if start.is_dir() else start.parent)
-        project = project_file.load(file).project.name if file else "default"
-    opened.project_key(project, create=True)
+    try:
+        if project is None:
+            file = project_file.find(start if start.is_dir() else start.parent)
+            project = project_file.load(file).project.name if file else "default"
+        opened.project_key(project, create=True)
+    except BaseException:
+        opened.close()
+        raise
     return LocalWorkspace(Door(opened), os_user(), project)
 
 

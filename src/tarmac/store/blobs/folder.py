@@ -19,6 +19,7 @@ from blake3 import blake3
 
 from tarmac.core.digest import BLOCK, BlockHasher
 from tarmac.core.errors import Damaged, Full, Internal, Invalid, ReadOnly, TarmacError
+from tarmac.core.files import sync_folder
 from tarmac.core.ids import short
 
 if sys.platform != "win32":
@@ -104,9 +105,11 @@ class Incoming:
         target = self._folder / place
         try:
             os.fsync(self._file.fileno())
-            target.parent.mkdir(exist_ok=True)
+            if not target.parent.is_dir():
+                target.parent.mkdir(exist_ok=True)
+                sync_folder(self._folder)
             self._temporary.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         except OSError as error:
             self.abandon()
             raise translate(error, self._folder) from error
@@ -190,14 +193,3 @@ class FolderBlobs:
                     yield False
                     return
             yield True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; Windows keeps no handle on folders and needs none."""
-    if sys.platform == "win32":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

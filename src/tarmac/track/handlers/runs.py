@@ -329,4 +329,11 @@ def _refuse_deleted(id: str, row: Row) -> None:
 
 
 def _run(tx: Tx, key: int) -> Run:
-    return rows.as_run(rows.runs_by_key(tx, [key], tx.now)[0])
+    """A run with all it carries, as this transaction sees it."""
+    row = rows.runs_by_key(tx, [key], tx.now)[0]
+    carried = (
+        rows.last_values(tx, [key], None),
+        rows.texts(tx, "params", [key], None),
+        rows.texts(tx, "tags", [key], None),
+    )
+    return rows.as_run(row, *(values[key] for values in carried))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from tarmac.core.errors import Invalid
 from tarmac.store.sql import Reader
 from tarmac.track import points
 from tarmac.track.filter import Field
-from tarmac.track.queries.search import ATTRIBUTE, TABLES, Sql, Wanted, base
+from tarmac.track.queries.search import ALL, ATTRIBUTE, TABLES, Sql, Wanted, base
 from tarmac.track.records import Group, Spread
 
 
@@ -40,7 +40,7 @@ def group(
     by = ", ".join(str(index + 1) for index in range(len(columns)))
     rows = read.all(
         f"SELECT {', '.join([*columns, 'count(*)', *figures])} FROM runs r {' '.join(joins)} "
-        f"WHERE {base(sql, wanted, as_set=True)} GROUP BY {by} ORDER BY {len(columns) + 1} DESC, {by} LIMIT {limit}",
+        f"WHERE {base(sql, wanted, ALL)} GROUP BY {by} ORDER BY {len(columns) + 1} DESC, {by} LIMIT {limit}",
         **sql.values,
     )
     return [

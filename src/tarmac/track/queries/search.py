@@ -5,7 +5,7 @@
     sift     all runs against sets read from the indexes: best when each condition is common and all together are rare
 
 Each is ten to a thousand times worse than another somewhere. Which one it is, is decided by counting the filter's
-ranges, up to a bound; and a walk that has not filled its page within its window is given up for sifting.
+ranges up to a bound, and for a walk in time by how many of its first runs passed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ from tarmac.core.errors import Invalid
 from tarmac.store.sql import Reader, Row
 from tarmac.track.filter import Both, Compare, Either, Field, Negated, Node
 
-FEW = 2000  # a set this small is gathered from
-WINDOW = 4000
+FEW = 2000
+"""A set this small is gathered from, whatever the order."""
+MANY = 30_000
+"""A set smaller than this is better gathered from than sifted."""
+WINDOW = 1500
+"""So many runs are looked at before it is decided whether to walk on."""
+WIDEST = 8000
 SILENT_AFTER = 45_000
 PREFIX = 100
 
@@ -68,11 +73,24 @@ class Wanted:
     now: int
 
 
+class _All:
+    """Every condition there is."""
+
+    def __contains__(self, node: object) -> bool:
+        return True
+
+
+ALL = _All()
+NONE: frozenset[Compare] = frozenset()
+Sets = frozenset[Compare] | _All
+
+
 class Sql:
     """Text under construction, and its values."""
 
     def __init__(self, read: Reader, wanted: Wanted) -> None:
         self.read = read
+        self.run = "r.key"
         self.values: dict[str, Any] = {"project": read.project, "silent": wanted.now - SILENT_AFTER}
         self._numbers: dict[str, int] = {}
 
@@ -90,45 +108,45 @@ class Sql:
 
     # --- conditions ---
 
-    def passes(self, node: Node, *, as_set: bool) -> str:
-        """A condition on the run `r`. With `as_set`, what runs carry is read once as a set; without, asked of each."""
+    def passes(self, node: Node, sets: Sets) -> str:
+        """A condition on the run `r`. What stands in `sets` is read once as a set, the rest is asked of each run."""
         if isinstance(node, Both):
-            return "(" + " AND ".join(self.passes(part, as_set=as_set) for part in node.parts) + ")"
+            return "(" + " AND ".join(self.passes(part, sets) for part in node.parts) + ")"
         if isinstance(node, Either):
-            return "(" + " OR ".join(self.passes(part, as_set=as_set) for part in node.parts) + ")"
+            return "(" + " OR ".join(self.passes(part, sets) for part in node.parts) + ")"
         if isinstance(node, Negated):
-            return f"NOT {self.passes(node.part, as_set=as_set)}"
+            return f"NOT {self.passes(node.part, sets)}"
         if node.field.kind == "attribute":
             # a comparison with nothing is false, so that NOT turns it into true
             return f"coalesce({self.attribute(node)}, {'FALSE' if self.read.kind == 'postgres' else '0'})"
         positive = self._absence(node)
         if positive is not None:
-            return f"NOT {self.passes(positive, as_set=as_set)}"
+            return f"NOT {self.passes(positive, sets)}"
         table, where = self.carried(node)
-        if as_set:
-            return f"(r.key IN (SELECT x.run FROM {table} x WHERE {where}))"
-        return f"(EXISTS (SELECT 1 FROM {table} x WHERE x.run = r.key AND {where}))"
+        if node in sets:
+            return f"({self.run} IN (SELECT x.run FROM {table} x WHERE {where}))"
+        return f"(EXISTS (SELECT 1 FROM {table} x WHERE x.run = {self.run} AND {where}))"
 
     def _absence(self, node: Compare) -> Compare | None:
         if node.sign == "is null":
             return Compare(node.field, "is not null", None)
         return None
 
-    def carried(self, node: Compare) -> tuple[str, str]:
-        """The table of what runs carry, and the condition on its row `x`."""
+    def carried(self, node: Compare, row: str = "x") -> tuple[str, str]:
+        """The table of what runs carry, and the condition on a row of it, called `row`."""
         field = node.field
         if field.kind == "dataset":
             column = "name" if field.name == "name" else "version"
-            return "run_inputs", self._text(f"x.{column}", node, indexed=False)
-        key = f"x.key = {self.number(field.name)}"
+            return "run_inputs", self._text(f"{row}.{column}", node, indexed=False)
+        key = f"{row}.key = {self.number(field.name)}"
         if node.sign == "is not null":
             return TABLES[field.kind], key
         if field.kind == "metric":
-            column = {"last": "x.last", "min": "x.min", "max": "x.max"}[field.aggregate]
+            column = f"{row}.{field.aggregate}"
             return "metrics", f"{key} AND {column} {node.sign} {self.value(node.value)}"
         if isinstance(node.value, float):
-            return "params", f"{key} AND x.number {node.sign} {self.value(node.value)}"
-        return TABLES[field.kind], f"{key} AND {self._text('x.value', node, indexed=True)}"
+            return "params", f"{key} AND {row}.number {node.sign} {self.value(node.value)}"
+        return TABLES[field.kind], f"{key} AND {self._text(f'{row}.value', node, indexed=True)}"
 
     def attribute(self, node: Compare) -> str:
         column = ATTRIBUTE[node.field.name]
@@ -194,26 +212,38 @@ def page(read: Reader, wanted: Wanted, orders: Sequence[Order], limit: int, curs
     orders = list(orders) or [NEWEST]
     after = _read_cursor(cursor, orders)
     rows = None
-    if smallest := _smallest_set(read, wanted):
-        rows = _sorted(read, wanted, orders, limit, after, gather_from=smallest)
-    elif len(orders) == 1:
-        if orders[0].field == NEWEST.field:
+    small = _small_sets(read, wanted, FEW)
+    if not small:
+        if len(orders) == 1 and orders[0].field == NEWEST.field:
             rows = _walk_time(read, wanted, orders[0], limit, after)
-        elif orders[0].field.kind == "metric" and orders[0].field.aggregate == "last":
-            rows = _walk_metric(read, wanted, orders[0], limit, after)
+        elif _has_index(orders[0].field):
+            rows = _walk_index(read, wanted, orders, limit, after)
+        if rows is None:
+            small = _small_sets(read, wanted, MANY)
     if rows is None:
-        rows = _sorted(read, wanted, orders, limit, after)
+        rows = _gather(read, wanted, orders, limit, after, small)
     following = _write_cursor(rows[-1]) if len(rows) == limit else None
     return Page([row[-1] for row in rows], following)
 
 
 def count(read: Reader, wanted: Wanted) -> int:
     sql = Sql(read, wanted)
-    found: int = read.value(f"SELECT count(*) FROM runs r WHERE {base(sql, wanted, as_set=True)}", **sql.values)
-    return found
+    small = _small_sets(read, wanted, MANY)
+    if not small or small[0].field.kind == "dataset":
+        found = read.value(f"SELECT count(*) FROM runs r WHERE {base(sql, wanted, ALL)}", **sql.values)
+    else:
+        table, condition = sql.carried(small[0], "few")
+        sql.run = "few.run"
+        join = "CROSS JOIN" if read.kind == "sqlite" else "JOIN"
+        where = base(sql, wanted, frozenset(small[1:]))
+        found = read.value(
+            f"SELECT count(*) FROM {table} few {join} runs r ON r.key = few.run WHERE {condition} AND {where}",
+            **sql.values,
+        )
+    return int(found)
 
 
-def base(sql: Sql, wanted: Wanted, *, as_set: bool) -> str:
+def base(sql: Sql, wanted: Wanted, sets: Sets) -> str:
     """The whole condition on `r`."""
     where = ["r.project = :project"]
     if wanted.experiments is not None:
@@ -221,27 +251,27 @@ def base(sql: Sql, wanted: Wanted, *, as_set: bool) -> str:
     if wanted.deleted is not None:
         where.append(f"r.deleted_at IS {'NOT NULL' if wanted.deleted else 'NULL'}")
     if wanted.node is not None:
-        where.append(sql.passes(wanted.node, as_set=as_set))
+        where.append(sql.passes(wanted.node, sets))
     return " AND ".join(where)
 
 
-def _smallest_set(read: Reader, wanted: Wanted) -> Compare | None:
-    """The condition that must hold and that the fewest runs meet, if these are few."""
+def _small_sets(read: Reader, wanted: Wanted, bound: int) -> list[Compare]:
+    """The conditions that must hold and that fewer runs than so many meet, the rarest first."""
     if wanted.node is None:
-        return None
+        return []
+    found: list[tuple[int, int, Compare]] = []
     parts = wanted.node.parts if isinstance(wanted.node, Both) else (wanted.node,)
-    best, fewest = None, FEW
     for part in parts:
         if not isinstance(part, Compare) or part.field.kind == "attribute" or not _is_range(part):
             continue
         sql = Sql(read, wanted)
         table, where = sql.carried(part)
-        found = read.value(
-            f"SELECT count(*) FROM (SELECT 1 FROM {table} x WHERE {where} LIMIT {fewest}) AS few", **sql.values
+        size = read.value(
+            f"SELECT count(*) FROM (SELECT 1 FROM {table} x WHERE {where} LIMIT {bound}) AS few", **sql.values
         )
-        if found < fewest:
-            best, fewest = part, max(found, 1)
-    return best
+        if size < bound:
+            found.append((size, len(found), part))
+    return [part for _, _, part in sorted(found, key=lambda entry: entry[:2])]
 
 
 def _is_range(node: Compare) -> bool:
@@ -251,89 +281,113 @@ def _is_range(node: Compare) -> bool:
     return node.sign in ("=", "in", "<", "<=", ">", ">=")
 
 
-def _sorted(
+def _gather(
     read: Reader,
     wanted: Wanted,
     orders: Sequence[Order],
     limit: int,
     after: list[Any] | None,
-    *,
-    gather_from: Compare | None = None,
+    small: Sequence[Compare],
 ) -> list[Row]:
-    """All that pass, sorted, the first of them: from a small set, or by sifting."""
+    """All that pass, sorted, the first of them: from the smallest of the small sets, or by sifting if there is none."""
     sql = Sql(read, wanted)
     columns, joins = _order_columns(sql, orders)
-    where = base(sql, wanted, as_set=gather_from is None)
-    if gather_from is not None:
-        table, condition = sql.carried(gather_from)
-        start = f"(SELECT DISTINCT x.run AS run FROM {table} x WHERE {condition}) few JOIN runs r ON r.key = few.run"
+    where = []
+    if small:
+        table, condition = sql.carried(small[0], "few")
+        where.append(condition)
+        join = "CROSS JOIN" if read.kind == "sqlite" else "JOIN"
+        source = f"{table} few"
+        if table == "run_inputs":  # the one table that may name a run twice
+            source, where = f"(SELECT DISTINCT few.run AS run FROM {table} few WHERE {condition}) few", []
+        start = f"{source} {join} runs r ON r.key = few.run"
+        sql.run = "few.run"
+        where.append(base(sql, wanted, frozenset(small[1:])))
     else:
         start = "runs r"
+        where.append(base(sql, wanted, ALL))
     if after is not None:
-        where += f" AND {_behind(sql, columns, orders, after)}"
-    order = ", ".join(_sort_terms(columns, orders))
+        where.append(_behind(sql, columns, orders, after))
     return read.all(
         f"SELECT {', '.join(columns)}, r.started_at, r.key FROM {start} {' '.join(joins)} "
-        f"WHERE {where} ORDER BY {order} LIMIT {limit}",
+        f"WHERE {' AND '.join(where)} ORDER BY {', '.join(_sort_terms(columns, orders))} LIMIT {limit}",
         **sql.values,
     )
 
 
 def _walk_time(read: Reader, wanted: Wanted, order: Order, limit: int, after: list[Any] | None) -> list[Row] | None:
-    """Along the time index, through a window; None if the page was not filled in it."""
+    """Along the time index, through a window; then through a wider one, if what was found says that it will do."""
+    rows, all_seen = _time_window(read, wanted, order, limit, after, WINDOW)
+    if len(rows) == limit or all_seen:
+        return rows
+    needed = WINDOW * limit * 3 // (2 * len(rows)) if rows else WIDEST + 1
+    if needed > WIDEST:
+        return None
+    rows, all_seen = _time_window(read, wanted, order, limit, after, needed)
+    return rows if len(rows) == limit or all_seen else None
+
+
+def _time_window(
+    read: Reader, wanted: Wanted, order: Order, limit: int, after: list[Any] | None, width: int
+) -> tuple[list[Row], bool]:
+    """The first that pass among the first so many runs, and whether those were all."""
     sql = Sql(read, wanted)
     sign, way = ("<", "DESC") if order.descending else (">", "ASC")
-    bound = ""
-    if after is not None:
-        bound = f"AND (r.started_at, r.key) {sign} ({sql.value(after[-2])}, {sql.value(after[-1])})"
-    where = base(sql, wanted, as_set=False)
-    chosen = ["r.project = :project"]
+    chosen = "r.project = :project"
     if wanted.experiments is not None and len(wanted.experiments) == 1:
-        chosen = [f"r.experiment = {wanted.experiments[0]}"]
-    window = (
-        f"SELECT r.* FROM runs r WHERE {' AND '.join(chosen)} {bound} "
-        f"ORDER BY r.started_at {way}, r.key {way} LIMIT {WINDOW}"
-    )
-    rows = read.all(
-        f"SELECT r.started_at, r.started_at, r.key FROM ({window}) r WHERE {where} "
-        f"ORDER BY r.started_at {way}, r.key {way} LIMIT {limit}",
-        **sql.values,
-    )
-    if len(rows) == limit or _window_is_all(read, f"runs r WHERE {' AND '.join(chosen)} {bound}", sql.values):
-        return rows
-    return None
-
-
-def _walk_metric(read: Reader, wanted: Wanted, order: Order, limit: int, after: list[Any] | None) -> list[Row] | None:
-    """Along the index of a metric's last values, through a window; None if the page was not filled in it."""
-    if after is not None and after[0] is None:
-        return None  # behind the last value: those without one are sifted
-    sql = Sql(read, wanted)
-    sign, way = ("<=", "DESC") if order.descending else (">=", "ASC")
-    number = sql.number(order.field.name)
-    bound = "" if after is None else f"AND m.last {sign} {sql.value(after[0])}"
-    where = base(sql, wanted, as_set=False)
+        chosen = f"r.experiment = {wanted.experiments[0]}"
     if after is not None:
-        where += f" AND {_behind(sql, ['m.last'], [order], after)}"
-    window = (
-        f"SELECT m.run, m.last FROM metrics m WHERE m.key = {number} AND m.last IS NOT NULL {bound} "
-        f"ORDER BY m.last {way} LIMIT {WINDOW}"
-    )
-    rows = read.all(
-        f"SELECT m.last, r.started_at, r.key FROM ({window}) m JOIN runs r ON r.key = m.run WHERE {where} "
-        f"ORDER BY m.last {way}, r.started_at DESC, r.key DESC LIMIT {limit}",
+        chosen += f" AND (r.started_at, r.key) {sign} ({sql.value(after[-2])}, {sql.value(after[-1])})"
+    order_by = f"r.started_at {way}, r.key {way}"
+    edge = read.one(
+        f"SELECT r.started_at, r.key FROM runs r WHERE {chosen} ORDER BY {order_by} LIMIT 1 OFFSET {width - 1}",
         **sql.values,
     )
-    if len(rows) < limit:
+    if edge is not None:
+        back = ">=" if order.descending else "<="
+        chosen += f" AND (r.started_at, r.key) {back} ({sql.value(edge[0])}, {sql.value(edge[1])})"
+    rows = read.all(
+        f"SELECT r.started_at, r.started_at, r.key FROM runs r WHERE {chosen} AND {base(sql, wanted, NONE)} "
+        f"ORDER BY {order_by} LIMIT {limit}",
+        **sql.values,
+    )
+    return rows, edge is None
+
+
+INDEXES = {"metric": "metrics_by_value", "param": "params_by_value", "tag": "tags_by_value"}
+
+
+def _has_index(field: Field) -> bool:
+    return field.kind in INDEXES and field.aggregate == "last"
+
+
+def _walk_index(
+    read: Reader, wanted: Wanted, orders: Sequence[Order], limit: int, after: list[Any] | None
+) -> list[Row] | None:
+    """Along the index of a metric's, param's or tag's values: equal ones are sorted among themselves, and when the page
+    is full the rest is not looked at. None if there are too few that have a value: those without come after them."""
+    if after is not None and after[0] is None:
         return None
-    far = "ASC" if order.descending else "DESC"
-    edge = read.value(f"SELECT last FROM ({window}) m ORDER BY last {far} LIMIT 1", **sql.values)
-    return rows if rows[-1][0] != edge else None  # runs that share the value at the window's edge may lie beyond it
-
-
-def _window_is_all(read: Reader, source: str, values: dict[str, Any]) -> bool:
-    found = read.value(f"SELECT count(*) FROM (SELECT 1 FROM {source} LIMIT {WINDOW + 1}) AS there", **values)
-    return bool(found <= WINDOW)
+    sql = Sql(read, wanted)
+    columns, joins = _order_columns(sql, orders)
+    first, field = orders[0], orders[0].field
+    way, sign = ("DESC", "<=") if first.descending else ("ASC", ">=")
+    indexed = columns[0] if field.kind == "metric" else f"substr({columns[0]}, 1, {PREFIX})"
+    where = [f"o0.key = {sql.number(field.name)}", f"{columns[0]} IS NOT NULL", base(sql, wanted, NONE)]
+    if after is not None:
+        start = after[0] if field.kind == "metric" else str(after[0])[:PREFIX]
+        where += [f"{indexed} {sign} {sql.value(start)}", _behind(sql, columns, orders, after)]
+    terms = _sort_terms(columns, orders)
+    terms = [f"{indexed} {way}", *terms[1:]]
+    # SQLite is told the way, because its planner knows nothing of how many will pass
+    source = f"{TABLES[field.kind]} o0 "
+    source += f"INDEXED BY {INDEXES[field.kind]} CROSS JOIN" if read.kind == "sqlite" else "JOIN"
+    rows = read.all(
+        f"SELECT {', '.join(columns)}, r.started_at, r.key FROM {source} runs r ON r.key = o0.run "
+        f"{' '.join(joins[1:])} WHERE {' AND '.join(where)} ORDER BY {', '.join(terms)} LIMIT {limit}",
+        **sql.values,
+    )
+    return rows if len(rows) == limit else None
 
 
 def _order_columns(sql: Sql, orders: Sequence[Order]) -> tuple[list[str], list[str]]:
