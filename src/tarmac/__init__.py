@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["TarmacError", "Workspace", "connect"]
+__all__ = ["TarmacError", "Workspace", "connect", "runs"]
 
 if TYPE_CHECKING:
     from tarmac.core.errors import TarmacError
     from tarmac.workspace import Workspace, connect
+    from tarmac.workspace.frames import runs
 
-_HOMES = {"TarmacError": "tarmac.core.errors", "Workspace": "tarmac.workspace", "connect": "tarmac.workspace"}
+_HOMES = {
+    "TarmacError": "tarmac.core.errors",
+    "Workspace": "tarmac.workspace",
+    "connect": "tarmac.workspace",
+    "runs": "tarmac.workspace.frames",
+}
 
 
 def __getattr__(name: str) -> Any:

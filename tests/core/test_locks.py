@@ -24,6 +24,16 @@ lock.acquire()
 print("held", flush=True)
 time.sleep(60)
 """
+FORK = """
+import os, sys, time
+from pathlib import Path
+from tarmac.core.locks import FileLock
+lock = FileLock(Path(sys.argv[1]))
+lock.acquire()
+if not os.fork():
+    print(os.getpid(), lock.acquire(wait=False), flush=True)
+time.sleep(60)
+"""
 COUNT = """
 import sys
 from pathlib import Path
@@ -81,27 +91,23 @@ def test_processes_and_threads_take_turns(tmp_path: Path) -> None:
     assert counter.read_text() == "600"
 
 
-def test_a_forked_child_neither_has_the_lock_nor_keeps_it(tmp_path: Path) -> None:
+def test_a_forked_child_neither_has_the_lock_nor_keeps_it_beyond_its_parents_death(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    lock = FileLock(path)
-    lock.acquire()
-    told, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(tell, b"n" if not lock.acquire(wait=False) else b"y")
-        time.sleep(30)
-        os._exit(0)
+    process = subprocess.Popen([sys.executable, "-c", FORK, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child, could = process.stdout.readline().split()
+    process.stdout.close()
     try:
-        assert os.read(told, 1) == b"n"
+        assert could == "False"
+        lock = FileLock(path)
+        assert not lock.acquire(wait=False)
+        process.kill()
+        process.wait()
+        assert lock.acquire(wait=False), "the child lives, and has kept a copy of its parent's lock"
         lock.release()
         lock.close()
-        with locked(path):  # would wait for the child if it had kept a copy
-            pass
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        os.close(told)
-        os.close(tell)
+        os.kill(int(child), signal.SIGKILL)
 
 
 def test_an_error_inside_lets_go(tmp_path: Path) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tarmac.core.errors import Cancelled, Conflict, Internal, Invalid, NotFound, TarmacError
-from tarmac.core.operation import Started
+from tarmac.core.operation import Operation, Started
 from tarmac.flow.operations import CancelJob, GetJob, ListJobs, ReadJobLog, ResumeJob
 from tarmac.flow.records import Job
 from tarmac.govern.operations import ListEvents, VerifyLedger
@@ -42,7 +42,7 @@ BLOBS = 40
 
 
 @pytest.fixture
-def pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
+def pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """How long each blob takes a job, in seconds; below zero its process crashes. Set before the server starts."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SLOW)
@@ -58,7 +58,7 @@ def pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
         file.write_text(str(seconds))
 
     set_pace(0)
-    yield set_pace
+    return set_pace
 
 
 @pytest.fixture
@@ -92,6 +92,14 @@ def process_of(job: str) -> int:
     raise AssertionError("nobody works on it")
 
 
+def let_go(folder: WorkspaceFolder) -> None:
+    """Wait until whoever started a job has seen its process go."""
+    end = time.monotonic() + 15
+    while list(folder.jobs.iterdir()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def whole_log(workspace: Workspace, job: str) -> str:
     text, at = "", 0
     while True:
@@ -121,9 +129,10 @@ def test_a_job_is_followed_to_its_end(anywhere: Workspace) -> None:
     assert anywhere(ListJobs()).jobs == [job]
     assert anywhere(ListJobs(state="done")).jobs == [job]
     assert anywhere(ListJobs(state="running")).jobs == []
-    for request, says in ((CancelJob(id=job.id), "ended already"), (ResumeJob(id=job.id), "nothing to resume")):
-        with pytest.raises(Conflict, match=says):
-            anywhere(request)  # type: ignore[arg-type]
+    with pytest.raises(Conflict, match="ended already"):
+        anywhere(CancelJob(id=job.id))
+    with pytest.raises(Conflict, match="nothing to resume"):
+        anywhere(ResumeJob(id=job.id))
     with pytest.raises(NotFound, match="job"):
         anywhere(GetJob(id="0" * 32))
     with pytest.raises(NotFound, match="job"):
@@ -206,7 +215,9 @@ def test_a_crash_is_told(slow: Workspace, pace: Callable[[float], None]) -> None
     assert slow.wait(started).faults == []
 
 
-def test_an_error_in_a_job_arrives_as_it_was_raised(anywhere: Workspace, tmp_path: Path) -> None:
+def test_an_error_in_a_job_arrives_as_it_was_raised(
+    anywhere: Workspace, folder: WorkspaceFolder, tmp_path: Path
+) -> None:
     (tmp_path / "there").mkdir()
     started = anywhere(BackupStore(to=str(tmp_path / "there")))
     with pytest.raises(Conflict, match="exists already") as caught:
@@ -215,20 +226,23 @@ def test_an_error_in_a_job_arrives_as_it_was_raised(anywhere: Workspace, tmp_pat
     job = anywhere(GetJob(id=started.id))
     assert (job.state, job.error["code"]) == ("failed", "conflict")
     (tmp_path / "there").rmdir()
+    let_go(folder)
     anywhere(ResumeJob(id=started.id))
     assert anywhere.wait(started).rows > 0
 
 
 def test_a_request_that_is_wrong_starts_nothing(anywhere: Workspace) -> None:
-    for request in (CollectGarbage(grace_hours=-1), VerifyLedger(expect="x"), BackupStore(to="a\x00b")):
+    wrong: list[Operation[Any]] = [CollectGarbage(grace_hours=-1), VerifyLedger(expect="x"), BackupStore(to="a\x00b")]
+    for request in wrong:
         with pytest.raises(Invalid):
-            anywhere(request)  # type: ignore[arg-type]
+            anywhere(request)
     assert anywhere(ListJobs()).jobs == []
 
 
 def test_a_job_nobody_hears_of_any_more_counts_as_interrupted(anywhere: Workspace, folder: WorkspaceFolder) -> None:
     started = anywhere(CheckStore())
     anywhere.wait(started)
+    let_go(folder)
     with database_of(folder) as run:
         run("UPDATE jobs SET state = 'running', ended_at = NULL, heartbeat_at = heartbeat_at - 60000")
     assert anywhere(GetJob(id=started.id)).state == "interrupted"
@@ -281,4 +295,26 @@ def test_a_long_log_arrives_whole(pace: Callable[[float], None], folder: Workspa
         assert whole_log(workspace, started.id) == lines
         last = workspace(ReadJobLog(id=started.id, start=len(lines)))
         assert (last.text, last.ended) == ("", True)
-    assert list(folder.jobs.iterdir()) == []
+        let_go(folder)
+
+
+@pytest.mark.xfail(
+    reason="the watcher of the first process ends the second try: door/jobs.py has to know whose end it is told of"
+)
+def test_a_job_resumed_before_its_old_process_is_gone_is_left_in_peace(
+    pace: Callable[[float], None], folder: WorkspaceFolder, tmp_path: Path
+) -> None:
+    """A failed job's process takes a moment to close its store; who resumes it just then must not lose the work."""
+    from tarmac.workspace import connect
+
+    (tmp_path / "site" / "sitecustomize.py").write_text(SLOW + "    import atexit; atexit.register(time.sleep, 1)\n")
+    (tmp_path / "there").mkdir()
+    with connect(folder.path.parent) as workspace:
+        for number in range(5):
+            workspace.put(b"blob %d" % number)
+        pace(0.4)
+        started = workspace(BackupStore(to=str(tmp_path / "there")))
+        until(workspace, started.id, lambda job: job.state == "failed")
+        (tmp_path / "there").rmdir()
+        workspace(ResumeJob(id=started.id))
+        assert workspace.wait(started).blobs == 5

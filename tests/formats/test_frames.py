@@ -66,7 +66,7 @@ def test_foreign_bytes_are_refused_or_empty(data: bytes) -> None:
 
 
 def test_a_newer_format_is_refused_by_name() -> None:
-    with pytest.raises(NewerFormat, match="segment.bin has format 2"):
+    with pytest.raises(NewerFormat, match=r"segment\.bin has format 2"):
         list(frames.read(io.BytesIO(b"TMF\x02"), "segment.bin"))
     with pytest.raises(Damaged, match="does not start"):
         list(frames.read(io.BytesIO(b"PK\x03\x04 and so on")))

@@ -100,8 +100,7 @@ def callers_of(workspace: Workspace) -> dict[str, Caller]:
     callers = {role: Caller(bearer(token(role)), {"*": may}) for role, may in MAY.items()}
     callers |= {f"{role} here": Caller(bearer(token(f"{role} here")), {"here": may}) for role, may in MAY.items()}
     callers |= {
-        f"{role} elsewhere": Caller(bearer(token(f"{role} elsewhere")), {"elsewhere": may})
-        for role, may in MAY.items()
+        f"{role} elsewhere": Caller(bearer(token(f"{role} elsewhere")), {"elsewhere": may}) for role, may in MAY.items()
     }
     callers |= {
         "viewer, contributor here": Caller(bearer(token("both")), {"*": {"read"}, "here": {"read", "write"}}),
@@ -152,9 +151,7 @@ def callers(folder: WorkspaceFolder) -> dict[str, Caller]:
 
 
 @pytest.fixture
-def inside(
-    folder: WorkspaceFolder, callers: dict[str, Caller], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Inside]:
+def inside(folder: WorkspaceFolder, callers: dict[str, Caller], monkeypatch: pytest.MonkeyPatch) -> Iterator[Inside]:
     # who may start a job is asked here; what the job does is not
     monkeypatch.setattr(Spawner, "start", lambda spawner, id: None)
     made = Inside(folder)

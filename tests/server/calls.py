@@ -202,7 +202,9 @@ class Line:
     def head(self, method: str, path: str, *lines: str) -> bytes:
         """A request's head with a host and this line's token, ready to be followed by anything."""
         given = [f"Authorization: Bearer {self.token}"] if self.token else []
-        return "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: {self.host}:{self.port}", *given, *lines, "", ""]).encode()
+        return "\r\n".join(
+            [f"{method} {path} HTTP/1.1", f"Host: {self.host}:{self.port}", *given, *lines, "", ""]
+        ).encode()
 
     def close(self) -> None:
         self.connection.close()

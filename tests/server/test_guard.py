@@ -80,7 +80,11 @@ def test_an_own_page_may_call_with_its_origin(line: Line) -> None:
 def test_a_preflight_gets_no_permission(line: Line) -> None:
     """Without CORS headers a browser sends nothing after it; whatever it asks for."""
     for origin in ("https://evil.example", f"http://{line.host}:{line.port}"):
-        asked = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+        asked = {
+            "Origin": origin,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type",
+        }
         answer = no_cors(line.ask("OPTIONS", "/api/v1/p/default/runs.create", None, asked))
         assert answer.status in (400, 403)
 

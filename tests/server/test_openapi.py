@@ -13,9 +13,10 @@ from tests.server.samples import smallest
 
 TYPES = {"object", "array", "string", "integer", "number", "boolean", "null"}
 KEYWORDS = {
-    "type", "properties", "required", "additionalProperties", "items", "anyOf", "enum", "default", "title", "description",
-    "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "exclusiveMinimum", "prefixItems",
-    "exclusiveMaximum", "$ref", "const", "examples", "format", "contentEncoding", "minProperties", "maxProperties", "propertyNames",
+    "type", "properties", "required", "additionalProperties", "items", "anyOf", "enum", "default", "title",
+    "description", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum",
+    "exclusiveMinimum", "prefixItems", "exclusiveMaximum", "$ref", "const", "examples", "format", "contentEncoding",
+    "minProperties", "maxProperties", "propertyNames",
 }  # fmt: skip
 
 
@@ -104,7 +105,9 @@ def test_answers_are_what_the_document_promises(line: Line) -> None:
 def _query(fields: dict[str, Any]) -> str:
     from urllib.parse import urlencode
 
-    texts = {key: value if isinstance(value, str) else msgspec.json.encode(value).decode() for key, value in fields.items()}
+    texts = {
+        key: value if isinstance(value, str) else msgspec.json.encode(value).decode() for key, value in fields.items()
+    }
     return urlencode(texts)
 
 

@@ -217,14 +217,16 @@ def test_a_file_is_cut_into_its_statements() -> None:
     assert split("/* a; b */ A;") == ["/* a; b */ A;"]
 
 
-pieces = st.lists(
-    st.sampled_from(["INSERT INTO a VALUES ('x;y')", "SELECT ';'", "CREATE TABLE \"a;b\" (c)", "-- it's; so\nSELECT 1"]),
-    max_size=6,
-)  # fmt: skip
+STATEMENTS = [
+    "INSERT INTO a VALUES ('x;y')",
+    "SELECT ';'",
+    'CREATE TABLE "a;b" (c)',
+    "-- it's; so\nSELECT 1",
+]
 
 
 @settings(deadline=None)
-@given(pieces)
+@given(st.lists(st.sampled_from(STATEMENTS), max_size=6))
 def test_what_is_joined_is_cut_again(many: list[str]) -> None:
     assert split(";\n".join(many)) == [f"{one};" for one in many]
 

@@ -1,4 +1,4 @@
-"""Group commit: many callers, few transactions; what one of them does wrong harms nobody else, and forks lose nothing."""
+"""Group commit: many callers, few transactions; what one does wrong harms nobody else, and forks lose nothing."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def heard(child: int, told: int) -> list[str]:
 
 
 def test_a_forked_child_goes_on_after_its_parent_has_closed(folder: WorkspaceFolder) -> None:
-    """The parent was the last to have the store open, as far as its own locks tell: its child's work must survive it."""
+    """As far as its locks tell, the parent was the last to have the store open: its child's work must survive it."""
     workspace = connect(folder.path.parent)
     before = workspace(CreateRun(experiment="parent")).id
 

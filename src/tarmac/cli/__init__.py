@@ -29,6 +29,7 @@ SINGLE = {
 OWN = {
     "demo": "The life of a model, on this machine.",
     "init": "Make a workspace here.",
+    "run": "A tracked run of any script.",
     "up": "Server, UI and jobs: one process.",
     "doctor": "What is missing, and the command that mends it.",
 }

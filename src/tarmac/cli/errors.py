@@ -19,7 +19,7 @@ def run(command: click.Command, args: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     arguments = sys.argv[1:] if args is None else args
     try:
-        code = command.main(args=arguments, prog_name="tarmac", standalone_mode=False)
+        code = command.main(args=arguments, prog_name="tarmac", standalone_mode=False, color=_colour())
         sys.stdout.flush()
         return code if isinstance(code, int) else DONE
     except click.exceptions.Exit as end:
@@ -69,6 +69,16 @@ def _say(code: str, message: str, hint: str | None, as_json: bool, detail: Mappi
         body: dict[str, object] = {"error": {"code": code, "message": message, "hint": hint, "detail": detail or {}}}
         click.echo(json.dumps(body, ensure_ascii=False), err=True)
         return
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+    from tarmac.core.errors import LONGEST_MESSAGE, bounded
+
+    # one line each, and nothing in them that a terminal would obey: some of it comes from the other side
+    click.echo(
+        f"{click.style('error:', fg='red', bold=True)} {bounded(message, LONGEST_MESSAGE)}", err=True, color=_colour()
+    )
     if hint:
-        click.echo(f"  {click.style('hint:', fg='cyan')} {hint}", err=True)
+        click.echo(f"  {click.style('hint:', fg='cyan')} {bounded(hint, LONGEST_MESSAGE)}", err=True, color=_colour())
+
+
+def _colour() -> bool | None:
+    """Never where people do not want any (no-color.org); else as the terminal has it."""
+    return False if os.environ.get("NO_COLOR") else None

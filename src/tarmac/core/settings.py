@@ -29,6 +29,7 @@ SETTINGS = (
         "TARMAC_LEDGER_KEY",
         "The key that signs the ledger, 64 hex digits, where it must not lie in the workspace folder.",
     ),
+    Setting("TARMAC_RUN", "The run that a script belongs to; `tarmac run` sets it for the script it starts."),
     Setting("TARMAC_STATE", "Where tokens of local servers are kept. Default: the user's state folder."),
     Setting("TARMAC_TRACEBACK", "`1` shows the traceback of a fault of tarmac's own."),
     Setting("TARMAC_PROVE", "`1` runs tests at their full size (`make prove` sets it)."),

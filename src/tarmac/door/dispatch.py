@@ -26,6 +26,7 @@ from tarmac.store.blobs.folder import Incoming, Stored
 from tarmac.store.blobs.rows import Blob
 from tarmac.store.sql import Batch, Event, Reader, Tx
 from tarmac.store.writer import Done, Work
+from tarmac.track.queries import files as run_files
 
 log = logging.getLogger("tarmac")
 
@@ -140,10 +141,22 @@ class Door:
         finally:
             stored.settle()
 
-    def receive_blob(self, actor: Actor, project: str) -> Incoming:
+    def receive_blob(self, actor: Actor, project: str, digest: str = "", offset: int = 0) -> Incoming:
+        """Where uploaded bytes go; from an offset on, the rest of an upload that was cut off."""
         _allow("upload blobs", "write", actor, project)
         self.store.project_key(project)
-        return self.store.blobs.receive()
+        return self.store.blobs.resume(digest, offset) if offset else self.store.blobs.receive()
+
+    def parked_blob(self, digest: str, actor: Actor, project: str) -> int:
+        _allow("upload blobs", "write", actor, project)
+        return self.store.blobs.parked(digest)
+
+    def find_file(self, run: str, path: str, actor: Actor, project: str) -> str:
+        """The digest of a run's file."""
+        _allow("read files", "read", actor, project)
+        key = self.store.project_key(project)
+        with self.store.database.read() as connection:
+            return run_files.digest_of(Reader(connection, self.store.names, key, project, actor), run, path)
 
     def find_blob(self, digest: str, actor: Actor, project: str) -> Blob:
         _allow("read blobs", "read", actor, project)

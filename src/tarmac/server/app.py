@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from urllib.parse import parse_qsl
 
+from tarmac.core.actor import Actor
 from tarmac.core.errors import Invalid, NotFound
 from tarmac.door.dispatch import Door, in_our_words
 from tarmac.server import stream
@@ -64,14 +65,8 @@ class App:
             await self._pages.openapi(send)
             return
         project, rest = split_path(path)
-        if rest.startswith("blobs/"):
-            digest = rest[6:]
-            if method == "PUT":
-                await stream.put_blob(self._door, digest, project, actor, receive, send)
-            elif method in ("GET", "HEAD"):
-                await stream.get_blob(self._door, digest, project, actor, method, headers, send)
-            else:
-                raise Invalid(f"blobs are sent with PUT and read with GET, not {method}")
+        if rest.startswith(("blobs/", "runs/")):
+            await self._bytes(rest, project, method, headers, actor, receive, send)
         elif rest == "events":
             await self._events(project, method, scope["query_string"], headers, peer, receive, send)
         elif "/" in rest or not rest:
@@ -80,6 +75,32 @@ class App:
             spec = await self._api.call(rest, project, method, scope["query_string"], headers, actor, receive, send)
             if spec.kind == "command" and spec.name.startswith(("people.", "tokens.")):
                 self.auth.forget()
+
+    async def _bytes(
+        self,
+        rest: str,
+        project: str,
+        method: str,
+        headers: dict[bytes, bytes],
+        actor: Actor,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """`blobs/DIGEST`, `blobs/DIGEST/parked` and `runs/ID/files/PATH`."""
+        kind, name, *more = rest.split("/", 3)
+        reads = method in ("GET", "HEAD")
+        if kind == "runs" and more[:1] == ["files"] and len(more) == 2 and reads:
+            await stream.get_file(self._door, name, more[1], project, actor, method, headers, send)
+        elif kind == "blobs" and more == ["parked"] and reads:
+            await stream.tell_parked(self._door, name, project, actor, send)
+        elif kind == "blobs" and not more and method == "PUT":
+            await stream.put_blob(self._door, name, project, actor, headers, receive, send)
+        elif kind == "blobs" and not more and reads:
+            await stream.get_blob(self._door, name, project, actor, method, headers, send)
+        elif kind == "blobs" and not more:
+            raise Invalid(f"blobs are sent with PUT and read with GET, not {method}")
+        else:
+            raise NotFound.named("address", rest, hint="files are at runs/ID/files/PATH, blobs at blobs/DIGEST")
 
     async def _events(
         self,

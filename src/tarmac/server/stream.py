@@ -14,6 +14,7 @@ from tarmac.door import catalog
 from tarmac.door.dispatch import Door
 from tarmac.govern.operations import AuditPage, ListEvents
 from tarmac.server.wire import Gone, Receive, Send, answer, encode
+from tarmac.store.blobs.folder import Incoming
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 RANGE = re.compile(rb"bytes=(\d{0,18})-(\d{0,18})")
@@ -23,30 +24,71 @@ SIGN_OF_LIFE_SECONDS = 15.0
 EVENTS_AT_ONCE = 500
 
 
-async def put_blob(door: Door, digest: str, project: str, actor: Actor, receive: Receive, send: Send) -> None:
-    """Take bytes under the digest their sender gives; nothing exists until all of them fit it."""
+async def put_blob(
+    door: Door, digest: str, project: str, actor: Actor, headers: dict[bytes, bytes], receive: Receive, send: Send
+) -> None:
+    """Take bytes under the digest their sender gives; nothing exists until all of them fit it.
+
+    What came before the sender was cut off is kept for a while, and `Content-Range: bytes N-…` goes on from there.
+    """
     _check_digest(digest)
+    offset = _offset(headers.get(b"content-range"))
     loop = asyncio.get_running_loop()
-    incoming = await loop.run_in_executor(None, door.receive_blob, actor, project)
-    held, size = [], 0
+    incoming = await loop.run_in_executor(None, door.receive_blob, actor, project, digest, offset)
     try:
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Gone
-            held.append(message.get("body", b""))
-            size += len(held[-1])
-            more = message.get("more_body", False)
-            if size >= WRITE_AT_ONCE or not more:
-                await loop.run_in_executor(None, incoming.write, b"".join(held))
-                held, size = [], 0
+        await _take(incoming, receive)
         stored = await loop.run_in_executor(None, incoming.finish, digest)
+    except Gone:
+        await loop.run_in_executor(None, incoming.park, digest)
+        raise
     except BaseException:
         incoming.abandon()
         raise
     await loop.run_in_executor(None, door.keep_blob, stored, actor, project)
     await answer(send, encode({"digest": stored.digest, "size": stored.size}))
+
+
+async def _take(incoming: Incoming, receive: Receive) -> None:
+    """Write what arrives in pieces of about a megabyte."""
+    loop = asyncio.get_running_loop()
+    held, size, more = list[bytes](), 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            if held:
+                await loop.run_in_executor(None, incoming.write, b"".join(held))
+            raise Gone
+        held.append(message.get("body", b""))
+        size += len(held[-1])
+        more = message.get("more_body", False)
+        if size >= WRITE_AT_ONCE or not more:
+            await loop.run_in_executor(None, incoming.write, b"".join(held))
+            held, size = [], 0
+
+
+def _offset(content_range: bytes | None) -> int:
+    if content_range is None:
+        return 0
+    match = re.fullmatch(rb"bytes (\d{1,18})-.*", content_range.strip())
+    if not match:
+        raise Invalid("the Content-Range cannot be read", hint="Content-Range: bytes START-END/SIZE")
+    return int(match[1])
+
+
+async def tell_parked(door: Door, digest: str, project: str, actor: Actor, send: Send) -> None:
+    """How much of an upload that was cut off is here."""
+    _check_digest(digest)
+    size = await asyncio.get_running_loop().run_in_executor(None, door.parked_blob, digest, actor, project)
+    await answer(send, encode({"size": size}))
+
+
+async def get_file(
+    door: Door, run: str, path: str, project: str, actor: Actor, method: str, headers: dict[bytes, bytes], send: Send
+) -> None:
+    """Send a run's file, or a range of it."""
+    loop = asyncio.get_running_loop()
+    digest = await loop.run_in_executor(None, door.find_file, run, path, actor, project)
+    await get_blob(door, digest, project, actor, method, headers, send)
 
 
 async def get_blob(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +16,9 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from tarmac.core.actor import os_user
 from tarmac.core.clock import now
-from tarmac.core.errors import Busy, Invalid, Refused
+from tarmac.core.errors import Busy, Invalid, Refused, TarmacError
 from tarmac.core.files import write_private
 from tarmac.core.locks import acquire_or_refuse
 from tarmac.core.settings import Settings
@@ -26,11 +29,15 @@ from tarmac.server.auth import Peer
 from tarmac.server.guard import Guard, is_loopback
 from tarmac.server.wire import encode
 from tarmac.store import Store
+from tarmac.track.operations import SweepRuns
 from tarmac.workspace import token_file
 
 LONGEST_HEAD = 128 * 1024
 IDLE_SECONDS = 75
 STOP_SECONDS = 10
+SWEEP_SECONDS = 10.0
+
+log = logging.getLogger("tarmac")
 
 
 class Protocol(HttpToolsProtocol):
@@ -76,9 +83,14 @@ class Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """uvicorn's raises the signal again when it has stopped; that would end us before the store is closed."""
 
-    def __init__(self, config: uvicorn.Config, app: App) -> None:
+    def __init__(self, config: uvicorn.Config, app: App, when_up: Callable[[], None]) -> None:
         super().__init__(config)
         self._app = app
+        self._when_up = when_up
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._when_up()  # not earlier: who reads it may tell us to stop, and signals are ours only now
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.stopping = True
@@ -92,6 +104,26 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+class Sweeper(threading.Thread):
+    """Ends runs whose heartbeats have stopped, every few seconds."""
+
+    def __init__(self, door: Door) -> None:
+        super().__init__(name="tarmac-sweeper", daemon=True)
+        self._door = door
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(SWEEP_SECONDS):
+            try:
+                self._door.dispatch(SweepRuns(), os_user(), "default")
+            except TarmacError as error:
+                log.warning("runs that were killed could not be ended: %s", error.message)
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
 
 
 def up(
@@ -118,15 +150,17 @@ def up(
         door = Door(store)
         app = App(door, Guard({shown, *allow_hosts}))
         store.start_sealing()
+        sweeper = Sweeper(door)
+        sweeper.start()
         own_token = token_file(settings, url)
         own_token.parent.mkdir(parents=True, exist_ok=True)
         write_private(own_token, app.auth.local_token)
         facts = store.folder.path / "server.json"
         facts.write_text(json.dumps({"url": url, "pid": os.getpid(), "started_at": now()}), encoding="utf-8")
-        say(f"tarmac is up: {url}/?key={app.auth.one_time_key()}")
         try:
-            _run(app, listening)
+            _run(app, listening, lambda: say(f"tarmac is up: {url}/?key={app.auth.one_time_key()}"))
         finally:
+            sweeper.stop()
             own_token.unlink(missing_ok=True)
             facts.unlink(missing_ok=True)
             door.close()
@@ -135,7 +169,7 @@ def up(
         lock.close()
 
 
-def _run(app: App, listening: socket.socket) -> None:
+def _run(app: App, listening: socket.socket, when_up: Callable[[], None]) -> None:
     config = uvicorn.Config(
         app,
         http=Protocol,
@@ -148,7 +182,7 @@ def _run(app: App, listening: socket.socket) -> None:
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    Server(config, app).run(sockets=[listening])
+    Server(config, app, when_up).run(sockets=[listening])
 
 
 def _refuse_open_door(store: Store, host: str) -> None:

@@ -22,6 +22,7 @@ Aggregate = Literal["last", "min", "max"]
 Value = str | float | tuple[str, ...] | None
 
 LONGEST = 20_000
+LONGEST_PATTERN = 10_000  # SQLite takes 50,000 bytes, and some characters have to be written as three
 DEEPEST = 50
 
 KINDS: dict[str, Kind] = {
@@ -85,7 +86,7 @@ _TOKEN = re.compile(
       (?P<text>'(?:[^'\\]|\\.|'')*')
     | (?P<quoted>"(?:[^"]|"")*"|`[^`]*`)
     | (?P<time>[+-]\d+[smhdw]\b)
-    | (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w]))
+    | (?P<number>[+-]?(?:\d+(?:\.\d*)?|(?<![\w"`])\.\d+)(?:[eE][+-]?\d+)?(?![\w]))
     | (?P<sign><=|>=|!=|<>|==|=|<|>)
     | (?P<mark>[(),.])
     | (?P<word>[^\s'"`()<>=!,.]+)
@@ -104,7 +105,10 @@ class Token:
 def parse(text: str) -> Node | None:
     """The filter as a tree; None for an empty one, which every run passes."""
     if len(text) > LONGEST:
-        raise Invalid(f"the filter has {len(text):,} characters; at most {LONGEST:,} are read")
+        raise Invalid(
+            f"the filter has {len(text):,} characters; at most {LONGEST:,} are read",
+            hint="a long list of ids is better asked for in portions",
+        )
     tokens = _tokens(text)
     if tokens[0].kind == "end":
         return None
@@ -214,6 +218,8 @@ class _Parser:
         if start.text.lower() in ("min", "max", "last") and following.text == "(":
             aggregate = start.text.lower()  # type: ignore[assignment]
             self._at += 2
+            if self._next.text.lower() in ("min", "max", "last") and self._tokens[self._at + 1].text == "(":
+                raise self._unexpected("a metric like metrics.acc")
             field = self.field()
             if field.kind != "metric":
                 raise _fault(self._text, start.at, f"{aggregate}() is of a metric")
@@ -290,9 +296,9 @@ class _Parser:
             return Compare(field, "in", self._list(field))
         for sign in ("LIKE", "ILIKE"):
             if self.word(sign):
-                return Compare(field, sign.lower(), self._text_value(field))
+                return Compare(field, sign.lower(), self._pattern(field))
             if self.word("NOT", sign):
-                return Compare(field, f"not {sign.lower()}", self._text_value(field))
+                return Compare(field, f"not {sign.lower()}", self._pattern(field))
         if self._next.kind != "sign":
             raise self._unexpected("a comparison: = != < <= > >= LIKE ILIKE IN IS NULL")
         sign = SIGNS[self._take().text]
@@ -302,16 +308,16 @@ class _Parser:
         token = self._next
         if token.kind == "time" and field.name in ("started", "ended") and field.kind == "attribute":
             self._at += 1
-            return float(now() + int(token.text[:-1]) * UNITS[token.text[-1]])
+            return now() + float(token.text[:-1]) * UNITS[token.text[-1]]
         if token.kind == "number":
             self._at += 1
-            if field.kind in ("metric", "param") or field.name in NUMERIC:
+            if field.kind == "param" or _is_number(field):
                 return float(token.text)
             return token.text
         text = self._text_value(field)
         if field.kind == "attribute" and field.name in ("started", "ended"):
             return _moment(self._text, token.at, text)
-        if field.kind == "metric" or field.name in NUMERIC:
+        if _is_number(field):
             try:
                 return float(text)
             except ValueError:
@@ -327,8 +333,17 @@ class _Parser:
         self._at += 1
         return _unquote(token)
 
+    def _pattern(self, field: Field) -> str:
+        token = self._next
+        if _is_number(field):
+            raise _fault(self._text, token.at, "LIKE is for text; compare numbers with = < >")
+        pattern = self._text_value(field)
+        if len(pattern) > LONGEST_PATTERN:
+            raise _fault(self._text, token.at, f"a pattern has at most {LONGEST_PATTERN:,} characters")
+        return pattern
+
     def _list(self, field: Field) -> tuple[str, ...]:
-        if field.kind == "metric" or field.name in NUMERIC:
+        if _is_number(field):
             raise _fault(self._text, self._next.at, "IN is for text; compare numbers with = < >")
         if not self.mark("("):
             raise self._unexpected("`(`")
@@ -343,6 +358,10 @@ class _Parser:
         token = self._next
         found = f"`{bounded(token.text, 40)}`" if token.kind != "end" else "the end"
         return _fault(self._text, token.at, f"expected {wanted}, found {found}")
+
+
+def _is_number(field: Field) -> bool:
+    return field.kind == "metric" or (field.kind == "attribute" and field.name in NUMERIC)
 
 
 def _unquote(token: Token) -> str:
@@ -372,6 +391,6 @@ def _fault(text: str, at: int, what: str, hint: str | None = None) -> Invalid:
     shown = bounded(text[start : at + 40], 80)
     return Invalid(
         f"filter, character {at + 1}: {what}",
-        hint=hint or f"near: {shown}" if shown else hint,
+        hint=hint or (f"near: {shown}" if shown else "like: metrics.acc, params.depth, tags.stage, started"),
         detail={"position": at, "near": shown},
     )

@@ -66,7 +66,7 @@ def shape(points: list[Point]) -> Group:
     if any(before[:2] >= after[:2] for before, after in pairwise(points)):
         points = in_order(points)
     values = [point[2] for point in points]
-    total = math.fsum(values) if len(values) < 3 else sum(values)
+    total = sum(values)
     if total != total:  # a NaN among them, or infinities of both signs
         values = [value for value in values if value == value]
     low, high = (min(values), max(values)) if values else (None, None)

@@ -138,7 +138,10 @@ class RemoteWorkspace(Workspace):
             body = self._remote.get(path, query_string(request))
         else:
             body = self._remote.post(path, msgspec.json.encode(request))
-        answer: T = msgspec.json.decode(body, type=spec.reply)
+        try:
+            answer: T = msgspec.json.decode(body, type=spec.reply)
+        except (msgspec.DecodeError, UnicodeDecodeError):  # what does not fit its type included
+            raise self._remote.not_ours(body[:200].decode("utf-8", "replace") or "nothing") from None
         return answer
 
     def put(self, data: bytes | Path | BinaryIO) -> str:

@@ -7,6 +7,7 @@ import os
 import select
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from typing import IO, Any
 from urllib.parse import SplitResult, urlsplit
@@ -16,11 +17,22 @@ import msgspec
 
 from tarmac import __version__
 from tarmac.core.digest import BlockHasher, hash_stream
-from tarmac.core.errors import Damaged, Invalid, TarmacError, Unreachable, from_json
+from tarmac.core.errors import (
+    Busy,
+    Conflict,
+    Damaged,
+    Invalid,
+    TarmacError,
+    Unreachable,
+    bounded,
+    from_json,
+)
 from tarmac.core.secrets import Secret
 
 TIMEOUT_SECONDS = 60.0
 PIECE = 1024 * 1024
+TRIES = 5
+PAUSE_SECONDS = 0.2
 
 
 class Remote:
@@ -40,16 +52,31 @@ class Remote:
         return self._ask("POST", path, body, {"Content-Type": "application/json"}, repeat=False)
 
     def upload(self, path: str, stream: IO[bytes]) -> str:
-        """Send bytes under their digest; sent again, they are the same bytes."""
-        digest, size = self._measure(stream)
-        self._ask(
-            "PUT",
-            f"{path}/{digest}",
-            stream,
-            {"Content-Type": "application/octet-stream", "Content-Length": str(size)},
-            repeat=False,
-        )
+        """Send bytes under their digest; sent again, they are the same bytes. A large one that was cut off goes on."""
+        start, (digest, size) = stream.tell(), self._measure(stream)
+        sent = 0
+        for attempt in range(TRIES):
+            stream.seek(start + sent)
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size - sent)}
+            if sent:
+                headers["Content-Range"] = f"bytes {sent}-{size - 1}/{size}"
+            try:
+                self._ask("PUT", f"{path}/{digest}", stream, headers, repeat=False)
+                break
+            except Unreachable:
+                if attempt + 1 == TRIES:
+                    raise
+                time.sleep(PAUSE_SECONDS * 2**attempt)
+                sent = self._parked(f"{path}/{digest}/parked")
+            except (Busy, Conflict):
+                if not sent:
+                    raise
+                sent = 0
         return digest
+
+    def _parked(self, path: str) -> int:
+        size: int = msgspec.json.decode(self.get(path))["size"]
+        return size
 
     def download(self, path: str, digest: str, start: int, end: int | None) -> Iterator[bytes]:
         """The bytes asked for; a whole blob is verified, a range was verified by the server."""
@@ -61,13 +88,16 @@ class Remote:
         response = self._send("GET", path, None, headers, repeat=True)
         if response.status not in (200, 206):
             raise self._refusal(response)
-        hasher = BlockHasher()
+        hasher, expected = BlockHasher(), response.length
         try:
             while piece := response.read(PIECE):
                 hasher.update(piece)
                 yield piece
         except (OSError, http.client.HTTPException) as error:
             raise self._gone(error) from None
+        if expected is not None and hasher.size != expected:  # http.client says nothing of it
+            self.close()
+            raise Damaged(f"blob {digest[:16]}… did not arrive whole from {self._shown}", hint="ask for it again")
         if response.status == 200 and hasher.hexdigest() != digest:
             raise Damaged(f"blob {digest[:16]}… did not arrive whole from {self._shown}", hint="ask for it again")
 
@@ -153,15 +183,21 @@ class Remote:
         self.close() if response.will_close else None
         try:
             return from_json(msgspec.json.decode(body))
-        except msgspec.DecodeError:
-            return Unreachable(
-                f"{self._shown} answered {response.status} {response.reason}, and not as tarmac does",
-                hint="is this the address of a tarmac server?",
-            )
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return self.not_ours(f"{response.status} {response.reason}")
+
+    def not_ours(self, what: str) -> Unreachable:
+        return Unreachable(
+            f"{self._shown} answered {bounded(what)}, and not as tarmac does",
+            hint="is this the address of a tarmac server?",
+        )
 
     def _gone(self, error: Exception) -> Unreachable:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return Unreachable(f"{self._shown} does not answer: {why}", hint="is the server up? start one with `tarmac up`")
+        return Unreachable(
+            f"{self._shown} does not answer: {bounded(why.strip())}",
+            hint="is the server up? start one with `tarmac up`",
+        )
 
 
 def _is_stale(connection: http.client.HTTPConnection) -> bool:

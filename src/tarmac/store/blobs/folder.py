@@ -18,7 +18,7 @@ from typing import IO, BinaryIO
 from blake3 import blake3
 
 from tarmac.core.digest import BLOCK, BlockHasher
-from tarmac.core.errors import Damaged, Full, Internal, Invalid, ReadOnly, TarmacError
+from tarmac.core.errors import Busy, Conflict, Damaged, Full, Internal, Invalid, ReadOnly, TarmacError
 from tarmac.core.files import sync_folder
 from tarmac.core.ids import short
 
@@ -26,6 +26,7 @@ if sys.platform != "win32":
     import fcntl
 
 PIECE = 1024 * 1024
+LEAST_PARKED = 8 * PIECE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,11 @@ def translate(error: OSError, place: object) -> TarmacError:
 class Incoming:
     """One upload: written piece by piece, in fixed memory."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, parked: Path | None = None, offset: int = 0) -> None:
         self._folder = folder
         self._hasher = BlockHasher()
         try:
-            self._temporary, self._file = self._open()
+            self._temporary, self._file = self._open() if parked is None else self._take_up(parked, offset)
         except OSError as error:
             raise translate(error, folder) from error
 
@@ -81,6 +82,31 @@ class Incoming:
             if path.exists():
                 return path, file
             file.close()  # a gc without grace took it before the lock was ours
+
+    def _take_up(self, parked: Path, offset: int) -> tuple[Path, IO[bytes]]:
+        """Go on with an upload that was cut off."""
+        file: IO[bytes] = parked.open("r+b", buffering=0)
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise Busy("somebody else goes on with this upload", hint="send it whole, or try again") from None
+        if os.fstat(file.fileno()).st_size < offset:
+            file.close()
+            raise Conflict(f"less than {offset} bytes of this upload are here", hint="ask how many: GET …/parked")
+        file.truncate(offset)
+        while piece := file.read(PIECE):
+            self._hasher.update(piece)
+        return parked, file
+
+    def park(self, digest: str) -> None:
+        """The sender is gone: keep what came, so that it can go on from there; gc takes it in the end."""
+        self._file.close()
+        if self._hasher.size < LEAST_PARKED:
+            self._temporary.unlink(missing_ok=True)
+        else:
+            self._temporary.replace(self._folder / "incoming" / f"{digest}.part")
 
     def write(self, data: bytes | memoryview) -> None:
         self._hasher.update(data)
@@ -101,7 +127,7 @@ class Incoming:
                 f"the bytes have digest {found[:16]}…, not {expected[:16]}…",
                 hint="they changed on the way or while they were read; send them again",
             )
-        place = f"{found[:2]}/{found}.{self._temporary.name}"
+        place = f"{found[:2]}/{found}.{short()}"
         target = self._folder / place
         try:
             os.fsync(self._file.fileno())
@@ -131,6 +157,21 @@ class FolderBlobs:
 
     def receive(self) -> Incoming:
         return Incoming(self.folder)
+
+    def parked(self, digest: str) -> int:
+        """How many bytes of an upload that was cut off are here."""
+        try:
+            return self._part(digest).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def resume(self, digest: str, offset: int) -> Incoming:
+        if not self._part(digest).is_file():
+            raise Conflict("nothing of this upload is here", hint="send it from the start")
+        return Incoming(self.folder, self._part(digest), offset)
+
+    def _part(self, digest: str) -> Path:
+        return self.folder / "incoming" / f"{digest}.part"
 
     def put(self, stream: BinaryIO) -> Stored:
         incoming = self.receive()

@@ -20,11 +20,15 @@ def attach_files(request: ops.AttachFiles, tx: Tx) -> ops.Attached:
     if missing := sorted({file.digest for file in request.files} - sizes.keys()):
         tx.unchanged()
         return ops.Attached(files=0, missing=missing)
+    for file in request.files:
+        if sizes[file.digest] != file.size:
+            raise Invalid(
+                f"`{bounded(file.path)}` is said to have {file.size} bytes; its blob has {sizes[file.digest]}"
+            )
+    _refuse_clash_within(paths)
     before = files.digests_at(tx, row[0], paths)
     fresh = [file for file in request.files if before.get(file.path) != file.digest]
     for file in fresh:
-        if sizes[file.digest] != file.size:
-            raise Invalid(f"`{file.path}` is said to have {file.size} bytes; its blob has {sizes[file.digest]}")
         _refuse_clash(tx, row[0], file.path)
     blobs.add_refs(tx, [file.digest for file in fresh], +1)
     blobs.add_refs(tx, [before[file.path] for file in fresh if file.path in before], -1)
@@ -33,6 +37,16 @@ def attach_files(request: ops.AttachFiles, tx: Tx) -> ops.Attached:
     if not fresh:
         tx.unchanged()
     return ops.Attached(files=len(request.files))
+
+
+def _refuse_clash_within(paths: list[str]) -> None:
+    """The same among the files of one request, which are not in the table yet."""
+    here = set(paths)
+    for path in paths:
+        parts = path.split("/")
+        for depth in range(1, len(parts)):
+            if (above := "/".join(parts[:depth])) in here:
+                raise Conflict(f"`{bounded(above)}` is a file in this list; `{bounded(path)}` cannot lie below it")
 
 
 def _refuse_clash(tx: Tx, run: int, path: str) -> None:

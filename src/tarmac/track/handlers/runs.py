@@ -255,10 +255,7 @@ def restore_runs(request: ops.RestoreRuns, tx: Tx) -> ops.Changed:
 
 @handles(ops.SweepRuns)
 def sweep_runs(request: ops.SweepRuns, tx: Tx) -> ops.Changed:
-    silent = tx.all(
-        "SELECT key, heartbeat_at FROM runs WHERE status = 'running' AND heartbeat_at < :silent",
-        silent=tx.now - SILENT_AFTER,
-    )
+    silent = rows.silent(tx, tx.now - SILENT_AFTER)
     for key, heartbeat_at in silent:
         _end(tx, key, "killed", heartbeat_at)
     return _changed(tx, len(silent))

@@ -170,7 +170,7 @@ def sample(curve: Columns, most: int) -> Columns:
     count = len(steps)
     if count <= most:
         return curve
-    buckets = max(1, (most - 2) // 2)
+    buckets = (most - 2) // 2  # none where there is room for the two ends only
     chosen = {0, count - 1}
     has_nan = any(value != value for value in values)
     for bucket in range(buckets):

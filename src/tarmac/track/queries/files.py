@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tarmac.core.errors import NotFound
 from tarmac.store.blobs import rows as blobs
 from tarmac.store.records import File
 from tarmac.store.sql import Reader, Tx
+from tarmac.track.queries import rows
 from tarmac.track.records import Artifact
 
 blobs.REFERENCES.append(
@@ -45,6 +47,16 @@ def folder(read: Reader, run: int, path: str, after: str, limit: int) -> list[Ar
             found[name] = Artifact(path=name, size=size + (below.size if below else 0))
     names = sorted(name for name in found if name > after)
     return [found[name] for name in names[:limit]]
+
+
+def digest_of(read: Reader, run: str, path: str) -> str:
+    """The blob behind one file."""
+    key = rows.run_row(read, run)[0]
+    found: str | None = read.value("SELECT digest FROM artifacts WHERE run = :run AND path = :path", run=key, path=path)
+    if found is None:
+        known = [artifact.path for artifact in every(read, key, "", 1000)]
+        raise NotFound.named("file", path, known, hint="`tarmac runs files ID --all` lists them")
+    return found
 
 
 def totals(read: Reader, run: int) -> tuple[int, int]:

@@ -38,9 +38,11 @@ def group(
             f"avg(({value} - {middle}) * ({value} - {middle}))", f"avg({value} - {middle})",
         ]  # fmt: skip
     by = ", ".join(str(index + 1) for index in range(len(columns)))
+    # the databases do not agree on where what is missing stands
+    order = ", ".join([f"{len(columns) + 1} DESC", *(f"{index + 1} NULLS LAST" for index in range(len(columns)))])
     rows = read.all(
         f"SELECT {', '.join([*columns, 'count(*)', *figures])} FROM runs r {' '.join(joins)} "
-        f"WHERE {base(sql, wanted, ALL)} GROUP BY {by} ORDER BY {len(columns) + 1} DESC, {by} LIMIT {limit}",
+        f"WHERE {base(sql, wanted, ALL)} GROUP BY {by} ORDER BY {order} LIMIT {limit}",
         **sql.values,
     )
     return [
@@ -69,7 +71,8 @@ def _spread(row: Sequence[float | None]) -> Spread:
     n, mean, low, high, squares, shift = row
     if not n:
         return Spread(n=0, mean=None, std=None, min=None, max=None)
-    assert mean is not None and squares is not None and shift is not None  # noqa: PT018
+    # SQLite has no NaN: what infinities of both signs come to is NULL there
+    mean, squares, shift = (math.nan if value is None else value for value in (mean, squares, shift))
     variance = squares - shift * shift
     std = math.sqrt(max(0.0, variance)) if variance == variance else math.nan
     return Spread(

@@ -58,7 +58,10 @@ def weigh(connection: Connection, keys: Sequence[int]) -> tuple[int, int, int]:
 def delete(tx: Tx, keys: Sequence[int]) -> list[str]:
     """Delete those that are still in the trash, with all they have; their ids."""
     chosen = ", ".join(map(str, keys))
-    still = tx.all(f"SELECT key, id FROM runs WHERE key IN ({chosen}) AND deleted_at IS NOT NULL")
+    still = tx.all(
+        f"SELECT key, id FROM runs WHERE key IN ({chosen}) AND deleted_at IS NOT NULL "
+        f"ORDER BY key {blobs.FOR_UPDATE[tx.kind]}"  # nobody restores one while it goes
+    )
     if not still:
         return []
     gone = ", ".join(str(key) for key, _ in still)

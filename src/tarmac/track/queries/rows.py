@@ -166,6 +166,15 @@ def update_runs(tx: Tx, keys: Iterable[int], change: str, **values: Any) -> int:
     return changed
 
 
+def silent(tx: Tx, since: int) -> list[Row]:
+    """Keys and last heartbeats of runs that should be beating; one that ends in this moment stays as it ended."""
+    return tx.all(
+        "SELECT key, heartbeat_at FROM runs WHERE status = 'running' AND heartbeat_at < :since "
+        f"ORDER BY key {blobs.FOR_UPDATE[tx.kind]}",
+        since=since,
+    )
+
+
 # --- what runs carry ---
 
 Texts = dict[int, dict[str, str]]

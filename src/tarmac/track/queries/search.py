@@ -16,9 +16,10 @@ from typing import Any
 
 import msgspec
 
+from tarmac.core.digest import digest
 from tarmac.core.errors import Invalid
 from tarmac.store.sql import Reader, Row
-from tarmac.track.filter import Both, Compare, Either, Field, Negated, Node
+from tarmac.track.filter import NUMERIC, Both, Compare, Either, Field, Negated, Node
 
 FEW = 2000
 """A set this small is gathered from, whatever the order."""
@@ -95,6 +96,8 @@ class Sql:
         self._numbers: dict[str, int] = {}
 
     def value(self, value: Any) -> str:
+        if isinstance(value, float) and value != value:
+            value = None  # NaN compares with nothing; to Postgres it would be the largest number
         name = f"v{len(self.values)}"
         self.values[name] = value
         return f":{name}"
@@ -111,9 +114,9 @@ class Sql:
     def passes(self, node: Node, sets: Sets) -> str:
         """A condition on the run `r`. What stands in `sets` is read once as a set, the rest is asked of each run."""
         if isinstance(node, Both):
-            return "(" + " AND ".join(self.passes(part, sets) for part in node.parts) + ")"
+            return _joined([self.passes(part, sets) for part in node.parts], "AND")
         if isinstance(node, Either):
-            return "(" + " OR ".join(self.passes(part, sets) for part in node.parts) + ")"
+            return _joined([self.passes(part, sets) for part in node.parts], "OR")
         if isinstance(node, Negated):
             return f"NOT {self.passes(node.part, sets)}"
         if node.field.kind == "attribute":
@@ -137,6 +140,8 @@ class Sql:
         field = node.field
         if field.kind == "dataset":
             column = "name" if field.name == "name" else "version"
+            if node.sign == "is not null":
+                return "run_inputs", f"{row}.{column} IS NOT NULL"
             return "run_inputs", self._text(f"{row}.{column}", node, indexed=False)
         key = f"{row}.key = {self.number(field.name)}"
         if node.sign == "is not null":
@@ -187,6 +192,14 @@ class Sql:
         return f"({column} LIKE {self.value(pattern)})"
 
 
+def _joined(parts: list[str], word: str) -> str:
+    """In halves: SQLite takes expressions 1,000 levels deep, and reads `a AND b AND c` as two of them."""
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    return f"({_joined(parts[:middle], word)} {word} {_joined(parts[middle:], word)})"
+
+
 def _glob(pattern: str) -> str:
     return "".join({"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}.get(c, c) for c in pattern)
 
@@ -210,7 +223,7 @@ class Page(msgspec.Struct, frozen=True):
 
 def page(read: Reader, wanted: Wanted, orders: Sequence[Order], limit: int, cursor: str) -> Page:
     orders = list(orders) or [NEWEST]
-    after = _read_cursor(cursor, orders)
+    after = _read_cursor(read, wanted, cursor, orders)
     rows = None
     small = _small_sets(read, wanted, FEW)
     if not small:
@@ -222,7 +235,7 @@ def page(read: Reader, wanted: Wanted, orders: Sequence[Order], limit: int, curs
             small = _small_sets(read, wanted, MANY)
     if rows is None:
         rows = _gather(read, wanted, orders, limit, after, small)
-    following = _write_cursor(rows[-1]) if len(rows) == limit else None
+    following = _write_cursor(rows[-1], orders) if len(rows) == limit else None
     return Page([row[-1] for row in rows], following)
 
 
@@ -432,8 +445,8 @@ def _behind(sql: Sql, columns: Sequence[str], orders: Sequence[Order], after: li
     same: list[str] = []
     ways: list[str] = []
     for column, order, value in zip(columns, orders, after[:-2], strict=True):
-        if order.field == NEWEST.field and not order.descending:
-            last = ">"
+        if order.field == NEWEST.field:
+            last = "<" if order.descending else ">"
         sign = "<" if order.descending else ">"
         if value is None:
             same.append(f"{column} IS NULL")
@@ -445,25 +458,67 @@ def _behind(sql: Sql, columns: Sequence[str], orders: Sequence[Order], after: li
     return "(" + " OR ".join(f"({way})" for way in ways) + ")"
 
 
-def _write_cursor(row: Row) -> str:
+def _write_cursor(row: Row, orders: Sequence[Order]) -> str:
+    """Where the page ended. Of a long text only the digest is kept: a cursor has to fit into an address."""
     import base64
 
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(row)).decode().rstrip("=")
+    held = [[digest(value.encode())] if isinstance(value, str) and len(value) > PREFIX else value for value in row[:-2]]
+    packed = msgspec.msgpack.encode([_order_digest(orders), *held, *row[-2:]])
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str, orders: Sequence[Order]) -> list[Any] | None:
+def _order_digest(orders: Sequence[Order]) -> str:
+    return digest(msgspec.json.encode([(o.field.kind, o.field.name, o.field.aggregate, o.descending) for o in orders]))[
+        :8
+    ]
+
+
+def _read_cursor(read: Reader, wanted: Wanted, cursor: str, orders: Sequence[Order]) -> list[Any] | None:
     import base64
     import binascii
 
     if not cursor:
         return None
     try:
-        values = msgspec.msgpack.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        found = msgspec.msgpack.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, msgspec.DecodeError, ValueError):
-        values = None
-    fits = isinstance(values, list) and len(values) == len(orders) + 2
-    if not fits or not all(isinstance(v, (int, float, str, type(None))) for v in values):
+        found = None
+    fits = isinstance(found, list) and len(found) == len(orders) + 3 and found[0] == _order_digest(orders)
+    if not fits or not all(map(_may_be_held, found[1:-2], orders)) or not all(map(_is_whole, found[-2:])):
         raise Invalid("`cursor` is not a page's `next`", hint="pass on what the page before said, with the same order")
-    if not all(isinstance(v, int) for v in values[-2:]):
-        raise Invalid("`cursor` is not a page's `next`", hint="pass on what the page before said, with the same order")
-    return values  # type: ignore[no-any-return]
+    after: list[Any] = found[1:]
+    if any(isinstance(value, list) for value in after):
+        _fill_in(read, wanted, orders, after)
+    return after
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and -(1 << 63) <= value < 1 << 63
+
+
+def _may_be_held(value: Any, order: Order) -> bool:
+    """Whether the field can have such a value."""
+    if value is None:
+        return True
+    field = order.field
+    if field.kind == "metric" or (field.kind == "attribute" and field.name in NUMERIC):
+        return type(value) is float or _is_whole(value)
+    is_digest = isinstance(value, list) and len(value) == 1 and isinstance(value[0], str)
+    return is_digest or isinstance(value, str)
+
+
+def _fill_in(read: Reader, wanted: Wanted, orders: Sequence[Order], after: list[Any]) -> None:
+    """The long texts of the run at which the page ended, if they are still what they were."""
+    sql = Sql(read, wanted)
+    columns, joins = _order_columns(sql, orders)
+    row = read.one(
+        f"SELECT {', '.join(columns)} FROM runs r {' '.join(joins)} "
+        f"WHERE r.project = :project AND r.key = {sql.value(after[-1])}",
+        **sql.values,
+    )
+    for index, value in enumerate(after):
+        if isinstance(value, list):
+            text = None if row is None else row[index]
+            if text is None or digest(str(text).encode()) != value[0]:
+                raise Invalid("the run at which the page before ended has changed", hint="begin again without `cursor`")
+            after[index] = text

@@ -1,0 +1,189 @@
+"""`tarmac run SCRIPT`: any script as a tracked run; what it prints is kept and still shown."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import click
+
+from tarmac.cli.common import add_options, opened, take_options
+from tarmac.core.errors import Invalid, NotFound, TarmacError
+from tarmac.logging import capture
+from tarmac.track.operations import BeatRun, CreateRun, DescribeRun, EndRun, WriteLog
+from tarmac.track.records import Run
+from tarmac.workspace import Workspace
+from tarmac.workspace.files import commit
+
+BEAT_SECONDS = 10.0
+SHIP_SECONDS = 1.0
+LARGEST_PIECE = 500_000
+
+
+@click.command("run", context_settings={"ignore_unknown_options": False})
+@click.argument("script", type=click.Path(path_type=Path))
+@click.argument("words", nargs=-1)
+@click.option(
+    "-p", "--param", "params", multiple=True, metavar="KEY=VALUE", help="A param; the script gets --KEY VALUE."
+)
+@click.option("--experiment", default=None, help="The experiment.  [default: the script's name]")
+@click.option("--name", default=None, help="The run's name.")
+def run(
+    script: Path,
+    words: tuple[str, ...],
+    params: tuple[str, ...],
+    experiment: str | None,
+    name: str | None,
+    **values: Any,
+) -> int:
+    """Run SCRIPT as a tracked run: its params, output, source, packages and machine are kept.
+
+    WORDS go to the script as they are; put `--` before the ones that start with a dash.
+    """
+    workspace, project, as_json = take_options(values)
+    if not script.is_file():
+        raise NotFound.named("script", str(script), [path.name for path in Path().glob("*.py")])
+    given = dict(_pair(text) for text in params)
+    command = [
+        sys.executable,
+        str(script),
+        *(part for key, value in given.items() for part in (f"--{key}", value)),
+        *words,
+    ]
+    with opened(workspace, project) as door:
+        started = door(CreateRun(experiment=experiment or script.stem, name=name, params=given, beats=True))
+        click.echo(f"run {started.id} ({started.experiment}/{started.name})", err=True)
+        describe(door, started, script, command)
+        code, status = _Watched(door, started, command, quiet=as_json).wait()
+        ended = door(EndRun(id=started.id, status=status))
+    seconds = ((ended.ended_at or ended.started_at) - ended.started_at) / 1000
+    click.echo(f"run {ended.id} {ended.status} after {seconds:.1f} s; `tarmac runs details {ended.id}`", err=True)
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.encode(ended).decode())
+    return code if 0 <= code < 128 else 1
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, mark, value = text.partition("=")
+    if not mark or not key:
+        raise Invalid(f"`{text}` is not KEY=VALUE", hint="like -p depth=6")
+    return key, value
+
+
+def describe(door: Workspace, started: Run, script: Path, command: list[str]) -> None:
+    """Keep how the run was started. What fails here costs the description, not the run."""
+    try:
+        facts = capture.facts([Path(command[0]).name, *command[1:]])
+        tree = capture.source_tree(script.resolve().parent)
+        facts["left_out"] = dict(list(tree.left_out.items())[: capture.MOST_NAMED])
+        source = commit(door, "source", tree.root, tree.files)
+        door(DescribeRun(id=started.id, facts=facts, source=source.id if source else None))
+    except (TarmacError, OSError) as error:
+        click.echo(f"warning: how the run was started could not be kept: {error}", err=True)
+
+
+class _Watched:
+    """The script's process: its output goes on to the screen and into the run's log, and the run shows as alive."""
+
+    def __init__(self, door: Workspace, started: Run, command: list[str], *, quiet: bool) -> None:
+        self._door = door
+        self._run = started
+        self._quiet = quiet
+        self._text: list[str] = []
+        self._written = 0
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._interrupted = False
+        environment = {**os.environ, "TARMAC_RUN": started.id, "PYTHONUNBUFFERED": "1"}
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            process_group=0 if os.name != "nt" else None,
+        )
+
+    def wait(self) -> tuple[int, Literal["finished", "failed", "killed"]]:
+        assert self._process.stdout is not None and self._process.stderr is not None  # noqa: PT018
+        readers = [
+            threading.Thread(
+                target=self._pass_on, args=(self._process.stdout, sys.stderr if self._quiet else sys.stdout)
+            ),
+            threading.Thread(target=self._pass_on, args=(self._process.stderr, sys.stderr)),
+        ]
+        shipper = threading.Thread(target=self._ship_until_over)
+        for thread in (*readers, shipper):
+            thread.start()
+        before = signal.signal(signal.SIGTERM, lambda number, frame: self._stop(signal.SIGTERM))
+        try:
+            while self._process.returncode is None:
+                try:
+                    self._process.wait()
+                except KeyboardInterrupt:
+                    self._stop(signal.SIGINT)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        for reader in readers:
+            reader.join()
+        self._over.set()
+        shipper.join()
+        code = self._process.returncode
+        if self._interrupted or code < 0:
+            return 130 if self._interrupted else 1, "killed"
+        return code, "finished" if code == 0 else "failed"
+
+    def _stop(self, number: signal.Signals) -> None:
+        """The first time the script is asked to end, the second time it is made to."""
+        self._process.send_signal(signal.SIGKILL if self._interrupted and os.name != "nt" else number)
+        self._interrupted = True
+
+    def _pass_on(self, pipe: IO[bytes], screen: Any) -> None:
+        while data := os.read(pipe.fileno(), 65536):
+            try:
+                screen.buffer.write(data)
+                screen.buffer.flush()
+            except (OSError, ValueError):
+                pass  # nobody reads the screen any more; the log goes on
+            with self._lock:
+                self._text.append(data.decode("utf-8", "replace").replace("\x00", ""))
+        pipe.close()
+
+    def _ship_until_over(self) -> None:
+        beaten = time.monotonic()
+        while not self._over.wait(SHIP_SECONDS):
+            self._ship()
+            if time.monotonic() - beaten > BEAT_SECONDS:
+                beaten = time.monotonic()
+                self._quietly(BeatRun(id=self._run.id))
+        self._ship()
+
+    def _ship(self) -> None:
+        with self._lock:
+            text = "".join(self._text)
+            self._text.clear()
+        while text:
+            piece, rest = text[:LARGEST_PIECE], text[LARGEST_PIECE:]
+            if not self._quietly(WriteLog(id=self._run.id, start=self._written, text=piece)):
+                with self._lock:
+                    self._text.insert(0, text)  # the store is away: kept for the next time
+                return
+            self._written += len(piece)
+            text = rest
+
+    def _quietly(self, request: Any) -> bool:
+        try:
+            self._door(request)
+        except TarmacError:
+            return False
+        return True
+
+
+command = add_options(run)

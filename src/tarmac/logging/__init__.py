@@ -1,0 +1,1 @@
+"""What runs beside training. Imports core and formats only, so that it is light and never in the way."""

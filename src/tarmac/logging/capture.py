@@ -1,0 +1,170 @@
+"""How a run was started: command line, commit, packages, machine, and the files of its source tree.
+
+Nothing here may end the run: what cannot be found out is left out, and the list of what was left out is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tarmac.core.secrets import MASK, mask_url
+
+LARGEST_FILE = 10 * 1024 * 1024
+LARGEST_TREE = 100 * 1024 * 1024
+MOST_FILES = 10_000
+MOST_NAMED = 100
+NEVER = frozenset({
+    ".git", ".hg", ".svn", ".tarmac", ".venv", "venv", "node_modules", "__pycache__", ".mypy_cache", ".pytest_cache",
+    ".ruff_cache", ".ipynb_checkpoints", ".tox", ".nox", "mlruns", "wandb",
+})  # fmt: skip
+SECRET_FILES = re.compile(r"^(\.env(\..+)?|.*\.(pem|key|p12|pfx|kdbx)|id_(rsa|dsa|ecdsa|ed25519)|\.netrc|\.pypirc)$")
+SECRET_WORDS = re.compile(r"(?i)(pass(word|wd)?|secret|token|api[-_]?key|access[-_]?key|credential)")
+SECRET_VALUES = re.compile(
+    r"\b(AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|xox[abpr]-[\w-]{10,}|sk-[\w-]{20,}"
+    r"|tarmac_[\w-]{20,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})"
+)
+GIT_SECONDS = 5
+
+
+@dataclass
+class Tree:
+    """The files to keep, and what was left out and why."""
+
+    root: Path
+    files: list[Path] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def facts(command: list[str]) -> dict[str, Any]:
+    """What can be said of this machine, this interpreter and this command in a few milliseconds."""
+    found: dict[str, Any] = {
+        "command": " ".join(mask_words(command)),
+        "folder": str(Path.cwd()),
+        "machine": {
+            "host": platform.node(),
+            "system": f"{platform.system()} {platform.release()}",
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "memory": _memory(),
+        },
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": packages(),
+    }
+    found |= git(Path.cwd())
+    return found
+
+
+def mask_words(words: list[str]) -> list[str]:
+    """A command line without what looks like a secret: `--token X`, `--password=X`, well-known forms of keys."""
+    shown, hide_next = [], False
+    for word in words:
+        name, mark, _ = word.partition("=")
+        if hide_next:
+            shown.append(MASK)
+            hide_next = False
+        elif mark and SECRET_WORDS.search(name):
+            shown.append(f"{name}={MASK}")
+        else:
+            hide_next = word.startswith("-") and bool(SECRET_WORDS.search(word))
+            shown.append(SECRET_VALUES.sub(MASK, mask_url(word)))
+    return shown
+
+
+def packages() -> dict[str, str]:
+    """What is installed beside this interpreter."""
+    found = {}
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:
+            found[name.lower()] = distribution.version
+    return dict(sorted(found.items()))
+
+
+def git(folder: Path) -> dict[str, Any]:
+    """Commit, branch, remote and whether anything is changed; nothing where there is no git."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    remote = _git(folder, "config", "--get", "remote.origin.url")
+    return {
+        "git": {
+            "commit": commit,
+            "branch": _git(folder, "rev-parse", "--abbrev-ref", "HEAD"),
+            "remote": mask_url(remote) if remote else None,
+            "changed": bool(_git(folder, "status", "--porcelain", "--untracked-files=normal")),
+        }
+    }
+
+
+def source_tree(folder: Path) -> Tree:
+    """The project's own files: what git tracks and would track, or all but what is never source."""
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    tree = Tree(Path(top) if top else folder.resolve())
+    total = 0
+    for path in _candidates(tree.root, with_git=top is not None):
+        name = path.relative_to(tree.root).as_posix()
+        try:
+            if path.is_symlink() or not path.is_file():
+                continue
+            size = path.stat().st_size
+        except OSError as error:
+            tree.left_out[name] = error.strerror or "cannot be read"
+            continue
+        if SECRET_FILES.match(path.name):
+            tree.left_out[name] = "may hold a secret"
+        elif size > LARGEST_FILE:
+            tree.left_out[name] = f"{size:,} bytes"
+        elif total + size > LARGEST_TREE or len(tree.files) >= MOST_FILES:
+            tree.left_out[name] = "the tree is too large"
+        else:
+            tree.files.append(path)
+            total += size
+    return tree
+
+
+def _candidates(root: Path, *, with_git: bool) -> Iterator[Path]:
+    if with_git:
+        listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        for name in sorted(set((listed or "").split("\0"))):
+            if name and not NEVER.intersection(name.split("/")):
+                yield root / name
+        return
+    for folder, below, names in os.walk(root):
+        below[:] = sorted(name for name in below if name not in NEVER)
+        for name in sorted(names):
+            yield Path(folder) / name
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            capture_output=True,
+            check=False,
+            timeout=GIT_SECONDS,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", "surrogateescape").strip("\n") if done.returncode == 0 else None
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def command_line() -> list[str]:
+    """This process's own, as it was typed."""
+    return [Path(sys.executable).name, *sys.argv]

@@ -1,0 +1,135 @@
+"""Files and folders between this machine and a run: streamed, each blob once."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from tarmac.core.digest import digest_file
+from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
+from tarmac.core.names import RelativePath
+from tarmac.store.operations import CommitManifest, FindMissing
+from tarmac.store.records import File, Manifest
+from tarmac.track.operations import AttachFiles, ListArtifacts
+from tarmac.track.records import Artifact
+from tarmac.workspace import Workspace
+
+AT_ONCE = 1000
+
+
+def upload(workspace: Workspace, run: str, source: Path, to: str = "") -> int:
+    """Give a run a file, or a folder with all below it; how many files."""
+    found = list(_below(source, to))
+    files = _store(workspace, found)
+    for start in range(0, len(files), AT_ONCE):
+        part = files[start : start + AT_ONCE]
+        answer = workspace(AttachFiles(id=run, files=part))
+        if answer.missing:  # gc has taken them since: send them again
+            _store(workspace, found)
+            answer = workspace(AttachFiles(id=run, files=part))
+        if answer.missing:
+            raise Conflict(f"{len(answer.missing)} blobs of {source} could not be kept")
+    return len(files)
+
+
+def download(workspace: Workspace, run: str, path: str, target: Path) -> int:
+    """Fetch a run's file to `target`, or a folder into it; how many files. Nothing is overwritten."""
+    chosen = [file for file in artifacts(workspace, run) if file.path == path or _is_below(file.path, path)]
+    if not chosen:
+        raise NotFound.named("file", path, [file.path for file in artifacts(workspace, run)])
+    for file in chosen:
+        inside = file.path[len(path) :].lstrip("/") if path else file.path
+        place = target / inside if inside else (target / Path(path).name if target.is_dir() else target)
+        _fetch(workspace, file, place)
+    return len(chosen)
+
+
+def artifacts(workspace: Workspace, run: str) -> Iterator[Artifact]:
+    """Every file of a run, by path."""
+    after = ""
+    while True:
+        page = workspace(ListArtifacts(id=run, all=True, after=after, limit=1000))
+        yield from page.artifacts
+        if page.next is None:
+            return
+        after = page.next
+
+
+def commit(workspace: Workspace, kind: str, root: Path, files: Iterable[Path]) -> Manifest | None:
+    """An immutable list of local files, by their paths below `root`; None for no files."""
+    listed = _store(workspace, [(path.relative_to(root).as_posix(), path) for path in files])
+    if not listed:
+        return None
+    answer = workspace(CommitManifest(kind=kind, files=listed))
+    if answer.manifest is None:
+        raise Conflict(f"{len(answer.missing)} blobs below {root} could not be kept")
+    return answer.manifest
+
+
+def _store(workspace: Workspace, files: list[tuple[str, Path]]) -> list[File]:
+    """Upload what is not there yet."""
+    listed = []
+    for start in range(0, len(files), AT_ONCE):
+        part = [(name, path, digest_file(path)) for name, path in files[start : start + AT_ONCE]]
+        absent = set(workspace(FindMissing(digests=[digest for _, _, digest in part])).missing)
+        for name, path, digest in part:
+            if digest in absent:
+                absent.discard(digest)
+                digest = workspace.put(path)  # noqa: PLW2901 - a file that has changed since is what it is now
+            listed.append(File(path=name, digest=digest, size=path.stat().st_size))
+    return listed
+
+
+def _below(source: Path, to: str) -> Iterator[tuple[str, Path]]:
+    """The regular files of a path, and what each is called in the run. A link or a device is an error, not skipped."""
+    try:
+        mode = source.lstat().st_mode
+    except OSError as error:
+        raise NotFound(f"{source} cannot be read: {error.strerror}") from None
+    if stat.S_ISREG(mode):
+        yield _name(to or source.name), source
+        return
+    if not stat.S_ISDIR(mode):
+        raise Invalid(f"{source} is neither a file nor a folder", hint="links and devices are not uploaded")
+    for folder, below, names in os.walk(source):
+        below.sort()
+        for name in sorted([*names, *(n for n in below if (Path(folder) / n).is_symlink())]):
+            path = Path(folder) / name
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise Invalid(f"{path} is not a regular file", hint="links and devices are not uploaded")
+            inside = path.relative_to(source).as_posix()
+            yield _name(f"{to}/{inside}" if to else inside), path
+
+
+def _name(text: str) -> str:
+    try:
+        return msgspec.convert(text.strip("/"), RelativePath)
+    except msgspec.ValidationError:
+        raise Invalid(
+            f"`{bounded(text)}` cannot be the name of a run's file", hint="no `..`, no control characters"
+        ) from None
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return not folder or path.startswith(f"{folder}/")
+
+
+def _fetch(workspace: Workspace, file: Artifact, place: Path) -> None:
+    assert file.digest is not None
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(f".{place.name}.partial")
+    try:
+        with partial.open("xb") as out:
+            for piece in workspace.read(file.digest):
+                out.write(piece)
+        if place.exists():
+            raise Conflict(
+                f"{place} exists already", hint="nothing is overwritten; move it away or choose another place"
+            )
+        partial.rename(place)
+    finally:
+        partial.unlink(missing_ok=True)
