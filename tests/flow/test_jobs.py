@@ -298,9 +298,6 @@ def test_a_long_log_arrives_whole(pace: Callable[[float], None], folder: Workspa
         let_go(folder)
 
 
-@pytest.mark.xfail(
-    reason="the watcher of the first process ends the second try: door/jobs.py has to know whose end it is told of"
-)
 def test_a_job_resumed_before_its_old_process_is_gone_is_left_in_peace(
     pace: Callable[[float], None], folder: WorkspaceFolder, tmp_path: Path
 ) -> None:

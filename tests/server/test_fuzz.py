@@ -82,7 +82,7 @@ def inside(folder: WorkspaceFolder, existing: tuple[Any, ...]) -> Iterator[Insid
 
 @pytest.fixture(autouse=True)
 def no_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Spawner, "start", lambda spawner, id: None)
+    monkeypatch.setattr(Spawner, "start", lambda *_: None)
 
 
 def owner(inside: Inside) -> Headers:

@@ -1,4 +1,4 @@
-"""The process of one job: `python -m tarmac.door.child WORKSPACE JOB`."""
+"""The process of one attempt at a job: `python -m tarmac.door.child WORKSPACE JOB ATTEMPT`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tarmac.store.folder import WorkspaceFolder
 NICER = 10
 
 
-def main(folder: str, id: str) -> int:
+def main(folder: str, id: str, attempt: str) -> int:
     if hasattr(os, "nice"):
         os.nice(NICER)  # whoever waits for an answer goes first
     path = WorkspaceFolder(Path(folder))
     store = open_store(path, Settings.from_environment())
     try:
-        job = RunningJob(store, id, path.jobs / f"{id}.log")
+        job = RunningJob(store, id, int(attempt))
 
         def interrupt(number: int, frame: FrameType | None) -> None:
             job.interrupt()

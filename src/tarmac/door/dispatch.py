@@ -84,8 +84,14 @@ class Door:
             if error is not None:
                 done(None, in_our_words(spec.name, error))
                 return
-            if isinstance(answer, Started) or (isinstance(answer, Job) and answer.state == "queued"):
-                self.jobs.start(answer.id)
+            try:
+                if isinstance(answer, Started):
+                    self.jobs.start(answer.id, 1)
+                elif isinstance(answer, Job) and answer.state == "queued":
+                    self.jobs.start(answer.id, answer.tries)
+            except OSError as fault:
+                done(None, in_our_words(spec.name, fault))
+                return
             done(answer, None)
 
         self.store.writer.submit(work, finished)

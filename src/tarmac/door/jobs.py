@@ -10,7 +10,7 @@ import threading
 from typing import Any
 
 from tarmac.core.errors import TarmacError
-from tarmac.flow.jobs import end_lost
+from tarmac.flow.jobs import end_lost, log_path
 from tarmac.store import Store
 
 PATIENCE_SECONDS = 10.0
@@ -21,37 +21,38 @@ class Spawner:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
         self._watchers: list[threading.Thread] = []
 
-    def start(self, id: str) -> None:
+    def start(self, id: str, attempt: int) -> None:
         folder = self._store.folder
         folder.jobs.mkdir(exist_ok=True)
-        log_file = folder.jobs / f"{id}.log"
         # a process group of its own keeps Ctrl-C away; a session of its own would get as much of the machine as we do
         apart: dict[str, Any] = {"process_group": 0} if sys.platform != "win32" else {}
-        with log_file.open("ab") as log:
+        with log_path(self._store, id, attempt).open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "tarmac.door.child", str(folder.path.absolute()), id],
+                [sys.executable, "-P", "-m", "tarmac.door.child", str(folder.path.absolute()), id, str(attempt)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 **apart,
             )
-        self._processes[id] = process
-        watcher = threading.Thread(target=self._watch, args=(id, process), name=f"tarmac-job-{id[:8]}", daemon=True)
+        self._processes[id, attempt] = process
+        watcher = threading.Thread(
+            target=self._watch, args=(id, attempt, process), name=f"tarmac-job-{id[:8]}", daemon=True
+        )
         self._watchers.append(watcher)
         watcher.start()
 
-    def _watch(self, id: str, process: subprocess.Popen[bytes]) -> None:
+    def _watch(self, id: str, attempt: int, process: subprocess.Popen[bytes]) -> None:
         exit_code = process.wait()
         try:
-            end_lost(self._store, id, exit_code, self._store.folder.jobs / f"{id}.log")
+            end_lost(self._store, id, attempt, exit_code)
         except TarmacError:
             return  # the store is away; the missing heartbeat says the same in a moment
         finally:
-            self._processes.pop(id, None)
+            self._processes.pop((id, attempt), None)
 
     def close(self) -> None:
         """Ask what still runs to stop at a clean place, where it can be resumed."""

@@ -14,6 +14,7 @@ from tarmac.core.clock import now
 from tarmac.core.errors import Cancelled, Internal, TarmacError
 from tarmac.flow import queries
 from tarmac.store import Store
+from tarmac.store.sql import Batch
 
 BEAT_SECONDS = 1.0
 
@@ -21,10 +22,11 @@ BEAT_SECONDS = 1.0
 class RunningJob:
     """What a job's handler is given (`JobContext`), and what ends the job."""
 
-    def __init__(self, store: Store, id: str, log_file: Path) -> None:
+    def __init__(self, store: Store, id: str, attempt: int) -> None:
         self.store = store
         self.id = id
-        row = store.writer.call(lambda batch: queries.claim(batch.connection, id, batch.now))
+        self._attempt = attempt
+        row = store.writer.call(lambda batch: queries.claim(batch.connection, id, attempt, batch.now))
         if row is None:
             raise Internal(f"job {id} is not waiting to be done")
         self.project, self.operation, self.request, signature, saved = row
@@ -32,7 +34,7 @@ class RunningJob:
         self.saved: dict[str, Any] = msgspec.json.decode(saved)
         with store.database.read() as connection:
             self.project_name: str = connection.value("SELECT name FROM projects WHERE key = :key", key=self.project)
-        self._log = LogFile(store, id, log_file)
+        self._log = LogFile(store, id, log_path(store, id, attempt))
         self._done, self._total, self._message = 0, 0, ""
         self._cancelled = False
         self._interrupted = False
@@ -73,8 +75,8 @@ class RunningJob:
         error_text = msgspec.json.encode(error.to_json()).decode() if error is not None else ""
         self.store.writer.call(
             lambda batch: (
-                queries.beat(batch.connection, self.id, self._done, self._total, self._message, batch.now),
-                queries.finish(batch.connection, self.id, state, answer_text, error_text, batch.now),
+                self._tell(batch),
+                queries.finish(batch.connection, self.id, self._attempt, state, answer_text, error_text, batch.now),
             )
         )
 
@@ -82,13 +84,17 @@ class RunningJob:
         while not self._over.wait(BEAT_SECONDS):
             try:
                 self._log.ship()
-                self._cancelled |= self.store.writer.call(
-                    lambda batch: queries.beat(
-                        batch.connection, self.id, self._done, self._total, self._message, batch.now
-                    )
-                )
+                self._cancelled |= self.store.writer.call(self._tell)
             except TarmacError:
                 continue  # a store that is away for a moment does not end the work
+
+    def _tell(self, batch: Batch) -> bool:
+        return queries.beat(batch.connection, self.id, self._attempt, self._done, self._total, self._message, batch.now)
+
+
+def log_path(store: Store, id: str, attempt: int) -> Path:
+    """Where the process of one attempt writes what it prints."""
+    return store.folder.jobs / f"{id}.{attempt}.log"
 
 
 class LogFile:
@@ -136,15 +142,17 @@ class LogFile:
         self._mark.unlink(missing_ok=True)
 
 
-def end_lost(store: Store, id: str, exit_code: int, log_file: Path) -> None:
+def end_lost(store: Store, id: str, attempt: int, exit_code: int) -> None:
     """The process is gone: if the job did not end itself, say so."""
     error = Internal(
         f"the job's process ended with {exit_code}" + (" (killed)" if exit_code < 0 else ""),
         hint=f"`tarmac jobs resume {id}` goes on from its last checkpoint",
     )
     text = msgspec.json.encode(error.to_json()).decode()
-    lost = store.writer.call(lambda batch: queries.finish(batch.connection, id, "interrupted", "", text, now()))
-    log = LogFile(store, id, log_file)
+    lost = store.writer.call(
+        lambda batch: queries.finish(batch.connection, id, attempt, "interrupted", "", text, now())
+    )
+    log = LogFile(store, id, log_path(store, id, attempt))
     if lost:
         log.ship(last=True)
     log.remove()

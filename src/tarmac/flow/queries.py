@@ -48,7 +48,7 @@ def add(tx: Tx, id: str, operation: str, request: str) -> None:
     tx.run(
         "INSERT INTO jobs (project, id, operation, request, state, actor, done, total, message, checkpoint, answer, "
         "error, log, tries, cancel_requested, created_at, heartbeat_at) VALUES (:project, :id, :operation, :request, "
-        "'queued', :actor, 0, 0, '', '{}', '', '', '', 0, 0, :now, :now)",
+        "'queued', :actor, 0, 0, '', '{}', '', '', '', 1, 0, :now, :now)",
         project=tx.project,
         id=id,
         operation=operation,
@@ -60,8 +60,8 @@ def add(tx: Tx, id: str, operation: str, request: str) -> None:
 
 def requeue(tx: Tx, id: str) -> None:
     tx.run(
-        "UPDATE jobs SET state = 'queued', cancel_requested = 0, error = '', answer = '', ended_at = NULL, "
-        "heartbeat_at = :now WHERE project = :project AND id = :id",
+        "UPDATE jobs SET state = 'queued', tries = tries + 1, cancel_requested = 0, error = '', answer = '', "
+        "ended_at = NULL, heartbeat_at = :now WHERE project = :project AND id = :id",
         now=tx.now,
         project=tx.project,
         id=id,
@@ -89,21 +89,23 @@ def give_up(tx: Tx, id: str) -> None:
     )
 
 
-def claim(connection: Connection, id: str, now: int) -> Row | None:
+def claim(connection: Connection, id: str, attempt: int, now: int) -> Row | None:
     """Take a queued job: its project, operation, request, actor and checkpoint; None if it is not to be had."""
     return connection.one(
-        "UPDATE jobs SET state = 'running', tries = tries + 1, heartbeat_at = :now WHERE id = :id "
+        "UPDATE jobs SET state = 'running', heartbeat_at = :now WHERE id = :id AND tries = :attempt "
         "AND state = 'queued' RETURNING project, operation, request, actor, checkpoint",
         id=id,
+        attempt=attempt,
         now=now,
     )
 
 
-def beat(connection: Connection, id: str, done: int, total: int, message: str, now: int) -> bool:
-    """Tell how far a job is and hear whether it is to stop."""
+def beat(connection: Connection, id: str, attempt: int, done: int, total: int, message: str, now: int) -> bool:
+    """Tell how far a job is and hear whether it is to stop: because somebody asked, or a later attempt has begun."""
     asked = connection.value(
         "UPDATE jobs SET done = :done, total = :total, message = :message, heartbeat_at = :now "
-        "WHERE id = :id AND state = 'running' RETURNING cancel_requested",
+        "WHERE id = :id AND tries = :attempt AND state = 'running' RETURNING cancel_requested",
+        attempt=attempt,
         done=done,
         total=total,
         message=message,
@@ -141,12 +143,13 @@ def checkpoint(connection: Connection, id: str, text: str) -> None:
     connection.run("UPDATE jobs SET checkpoint = :text WHERE id = :id", text=text, id=id)
 
 
-def finish(connection: Connection, id: str, state: str, answer: str, error: str, now: int) -> bool:
-    """The end of a running job; False if it had ended already."""
+def finish(connection: Connection, id: str, attempt: int, state: str, answer: str, error: str, now: int) -> bool:
+    """The end of one attempt at a job; False if it had ended already or another attempt has begun."""
     return bool(
         connection.run(
             "UPDATE jobs SET state = :state, answer = :answer, error = :error, heartbeat_at = :now, ended_at = :now "
-            "WHERE id = :id AND state IN ('queued', 'running')",
+            "WHERE id = :id AND tries = :attempt AND state IN ('queued', 'running')",
+            attempt=attempt,
             state=state,
             answer=answer,
             error=error,

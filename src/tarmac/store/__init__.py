@@ -90,7 +90,7 @@ class Store:
         if self._sealer is not None:
             self._sealer.stop()
         if self.database.kind == "postgres" and self.writer.wrote:
-            seal_now(self.database, self.ledger)
+            seal_now(self.database, self.ledger, wait=True)
         self.database.close()
 
     def forget(self) -> None:
@@ -121,13 +121,13 @@ class Sealer(threading.Thread):
         self.join()
 
 
-def seal_now(database: Database, ledger: Ledger) -> None:
+def seal_now(database: Database, ledger: Ledger, *, wait: bool = False) -> None:
     with database.write() as connection:
         more = True
         while more:
             connection.begin()
             try:
-                more = ledger.seal_pending(connection) > 0
+                more = ledger.seal_pending(connection, wait=wait) > 0
                 connection.commit()
             except BaseException:
                 connection.rollback()

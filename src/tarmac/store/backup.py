@@ -70,9 +70,11 @@ def backup(store: Store, to: Path | None, progress: Progress) -> BackupReport:
     target = target.absolute()
     if target.exists():
         raise Conflict(f"{target} exists already", hint="name a folder that does not exist yet")
-    partial = target.with_name(f".{target.name}.{short()}")
+    partial = target.with_name(f".{target.name}.{short()}.partial")
     try:
         with alone(store.database, lambda: progress(0, 0, "waits for a gc or another backup to end")):
+            for left in store.folder.backups.glob(".*.partial"):  # of backups that were killed: we are alone here
+                shutil.rmtree(left, ignore_errors=True)
             partial.mkdir(parents=True)
             contents = _copy_all(store, partial, progress)
         _sync_tree(partial)

@@ -7,6 +7,7 @@ jobs/            logs of jobs                          backups/      made before
 
 from __future__ import annotations
 
+import errno
 import secrets
 import tomllib
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from tarmac.core.digest import digest
-from tarmac.core.errors import Invalid, NewerFormat, NotAWorkspace, ReadOnly
+from tarmac.core.errors import Full, Invalid, NewerFormat, NotAWorkspace, ReadOnly
 from tarmac.core.files import write_private
 from tarmac.core.ids import time_ordered
 from tarmac.core.locks import locked
@@ -96,6 +97,8 @@ class WorkspaceFolder:
                     write_private(self.key_file, secrets.token_hex(32) + "\n")
                 yield True
         except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise Full.at(self.path) from error
             raise ReadOnly(f"{self.path} cannot be made: {error.strerror}", hint="choose another folder") from error
 
     def declare(self, store: str, id: str | None = None) -> None:

@@ -60,13 +60,15 @@ class Ledger:
         else:
             batch.connection.insert("pending_events", PENDING_COLUMNS, rows)
 
-    def seal_pending(self, connection: Connection) -> int:
+    def seal_pending(self, connection: Connection, *, wait: bool = False) -> int:
         """In an open transaction: seal what waits, unless another sealer is at it. Returns how many were sealed.
 
         A row is visible here only after its transaction is over, so whatever is visible may be sealed: an event that
         another one could have seen is visible before it and has the lower key.
         """
-        if not connection.value("SELECT pg_try_advisory_xact_lock(:lock)", lock=SEALER_LOCK):
+        if wait:
+            connection.run("SELECT pg_advisory_xact_lock(:lock)", lock=SEALER_LOCK)
+        elif not connection.value("SELECT pg_try_advisory_xact_lock(:lock)", lock=SEALER_LOCK):
             return 0
         rows = connection.all(
             "DELETE FROM pending_events WHERE key IN (SELECT key FROM pending_events ORDER BY key LIMIT :n) "

@@ -113,7 +113,7 @@ class LocalWorkspace(Workspace):
 
     def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         blob = self.door.find_blob(digest, self.actor, self.project)
-        return self.door.read_blob(blob, start, blob.size if end is None else min(end, blob.size))
+        return self.door.read_blob(blob, max(0, start), blob.size if end is None else min(end, blob.size))
 
     def close(self) -> None:
         self.door.close()

@@ -8,6 +8,7 @@ import select
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import IO, Any
 from urllib.parse import SplitResult, urlsplit
@@ -43,6 +44,7 @@ class Remote:
         self._shown = url
         self._token = Secret(token) if token else None
         self._kept = threading.local()
+        self._all: weakref.WeakSet[http.client.HTTPConnection] = weakref.WeakSet()
         self._owner = os.getpid()
 
     def get(self, path: str, query: str = "") -> bytes:
@@ -96,12 +98,18 @@ class Remote:
         except (OSError, http.client.HTTPException) as error:
             raise self._gone(error) from None
         if expected is not None and hasher.size != expected:  # http.client says nothing of it
-            self.close()
+            self._drop()
             raise Damaged(f"blob {digest[:16]}… did not arrive whole from {self._shown}", hint="ask for it again")
         if response.status == 200 and hasher.hexdigest() != digest:
             raise Damaged(f"blob {digest[:16]}… did not arrive whole from {self._shown}", hint="ask for it again")
 
     def close(self) -> None:
+        """Let go of every thread's connection."""
+        for connection in list(self._all):
+            connection.close()
+
+    def _drop(self) -> None:
+        """Close this thread's connection: what comes next starts with a new one."""
         connection = getattr(self._kept, "connection", None)
         if connection is not None:
             connection.close()
@@ -122,7 +130,7 @@ class Remote:
                 raise self._refusal(response)
             return response.read()
         except (OSError, http.client.HTTPException) as error:
-            self.close()
+            self._drop()
             raise self._gone(error) from None
 
     def _send(
@@ -137,7 +145,7 @@ class Remote:
                 connection.request(method, self._target(path), body=body, headers=headers)
                 return connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
-                self.close()
+                self._drop()
                 # what reads may be asked again; what changes may not: the answer may have been lost on its way back
                 if not repeat or attempt == 2:
                     raise self._gone(error) from None
@@ -152,6 +160,7 @@ class Remote:
         if kept is not None:
             kept.close()
         opened = self._kept.connection = self._open()
+        self._all.add(opened)
         return opened
 
     def _open(self) -> http.client.HTTPConnection:
@@ -180,7 +189,7 @@ class Remote:
 
     def _refusal(self, response: http.client.HTTPResponse) -> TarmacError:
         body = response.read(PIECE)
-        self.close() if response.will_close else None
+        self._drop() if response.will_close else None
         try:
             return from_json(msgspec.json.decode(body))
         except (msgspec.DecodeError, UnicodeDecodeError):
