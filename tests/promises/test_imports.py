@@ -98,7 +98,6 @@ def test_a_client_of_a_server_loads_no_server_and_no_store(server: Server, how: 
     assert roots(loaded) & (HEAVY - {"click", "sqlite3"}) == set()
 
 
-@pytest.mark.xfail(reason="tarmac.store loads its migrations, and they import sqlite3 at their top", strict=True)
 def test_neither_names_nor_a_client_of_a_server_load_a_database(server: Server) -> None:
     assert "sqlite3" not in roots(loaded_by(EVERY_NAME))
     assert "sqlite3" not in roots(loaded_by_client("python", server.url))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -29,26 +30,31 @@ class Filled:
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     """5,000 random runs on each database, and what the oracle knows of them."""
-    address, folder = "sqlite", WorkspaceFolder(tmp_path_factory.mktemp("filled") / ".tarmac")
-    if request.param == "postgres":
-        import psycopg
-
-        uri: str = request.getfixturevalue("postgres_server")
-        name = f"t{uuid.uuid4().hex[:12]}"
-        with psycopg.connect(uri, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
-        address = uri.replace("/postgres?", f"/{name}?", 1)
-        assert address != uri
-    store = stores.create(folder, Settings(), address)
-    store.project_key("default", create=True)
-    workspace = LocalWorkspace(Door(store), os_user(), "default")
-    try:
+    folder = WorkspaceFolder(tmp_path_factory.mktemp("filled") / ".tarmac")
+    with ExitStack() as stack:
+        address = "sqlite"
+        if request.param == "postgres":
+            address = stack.enter_context(database_in(request.getfixturevalue("postgres_server")))
+        store = stores.create(folder, Settings(), address)
+        store.project_key("default", create=True)
+        workspace = LocalWorkspace(Door(store), os_user(), "default")
+        stack.callback(workspace.close)
         runs = fill(workspace, RUNS)
         with database_of(folder) as run:
             run("ANALYZE")
         yield Filled(workspace, runs)
-    finally:
-        workspace.close()
-        if request.param == "postgres":
-            with psycopg.connect(uri, autocommit=True) as connection:
-                connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@contextmanager
+def database_in(uri: str) -> Iterator[str]:
+    """A database of its own on a Postgres server."""
+    import psycopg
+
+    name = f"t{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    address = uri.replace("/postgres?", f"/{name}?", 1)
+    assert address != uri
+    yield address
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

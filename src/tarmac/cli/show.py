@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ GAP = "  "
 NARROWEST = 8
 BARS = "▁▂▃▄▅▆▇█"
 SPARK = 40
+ESCAPE = re.compile("\x1b(?!\\[[0-9;]*m)")
+"""Colours in a log are shown; what would move the cursor or rename the terminal is not done."""
 
 
 def show(answer: Any, *, as_json: bool, request: Operation[Any] | None = None) -> int:
@@ -33,7 +36,7 @@ def text(answer: Any, request: Operation[Any] | None = None) -> str:
     if not isinstance(answer, dict):
         return f"{answer}\n"
     if set(answer) == {"text", "next", "ended"}:  # a log is shown as it was written
-        return str(answer["text"])
+        return ESCAPE.sub("␛", str(answer["text"]))
     if set(answer) == {"runs", "differences"}:
         return differences(answer)
     lists = [key for key, value in answer.items() if isinstance(value, list)]

@@ -150,12 +150,16 @@ class Door:
     def receive_blob(self, actor: Actor, project: str, digest: str = "", offset: int = 0) -> Incoming:
         """Where uploaded bytes go; from an offset on, the rest of an upload that was cut off."""
         _allow("upload blobs", "write", actor, project)
-        self.store.project_key(project)
-        return self.store.blobs.resume(digest, offset) if offset else self.store.blobs.receive()
+        key = self.store.project_key(project)
+        return self.store.blobs.resume(key, digest, offset) if offset else self.store.blobs.receive()
+
+    def park_blob(self, incoming: Incoming, digest: str, project: str) -> None:
+        """The sender is gone: keep what came for a while."""
+        incoming.park(self.store.project_key(project), digest)
 
     def parked_blob(self, digest: str, actor: Actor, project: str) -> int:
         _allow("upload blobs", "write", actor, project)
-        return self.store.blobs.parked(digest)
+        return self.store.blobs.parked(self.store.project_key(project), digest)
 
     def find_file(self, run: str, path: str, actor: Actor, project: str) -> str:
         """The digest of a run's file."""

@@ -39,7 +39,7 @@ async def put_blob(
         await _take(incoming, receive)
         stored = await loop.run_in_executor(None, incoming.finish, digest)
     except Gone:
-        await loop.run_in_executor(None, incoming.park, digest)
+        await loop.run_in_executor(None, door.park_blob, incoming, digest, project)
         raise
     except BaseException:
         incoming.abandon()

@@ -11,7 +11,7 @@ from tarmac.core.names import Digest, Id, Limit, Name, ProjectName
 from tarmac.core.operation import Command, Job, Query, operation
 from tarmac.store.records import BackupReport, CheckReport, Edge, File, Garbage, Manifest, Project, Status
 
-Digests = Annotated[list[Digest], Meta(max_length=10_000, description="at most 10,000 digests")]
+Digests = Annotated[list[Digest], Meta(max_length=500, description="at most 500 digests")]
 Files = Annotated[list[File], Meta(min_length=1, max_length=100_000, description="1 to 100,000 files")]
 
 

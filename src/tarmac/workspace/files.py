@@ -18,7 +18,7 @@ from tarmac.track.operations import AttachFiles, ListArtifacts
 from tarmac.track.records import Artifact
 from tarmac.workspace import Workspace
 
-AT_ONCE = 1000
+AT_ONCE = 500
 
 
 def upload(workspace: Workspace, run: str, source: Path, to: str = "") -> int:

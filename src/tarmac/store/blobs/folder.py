@@ -100,13 +100,13 @@ class Incoming:
             self._hasher.update(piece)
         return parked, file
 
-    def park(self, digest: str) -> None:
+    def park(self, project: int, digest: str) -> None:
         """The sender is gone: keep what came, so that it can go on from there; gc takes it in the end."""
         self._file.close()
         if self._hasher.size < LEAST_PARKED:
             self._temporary.unlink(missing_ok=True)
         else:
-            self._temporary.replace(self._folder / "incoming" / f"{digest}.part")
+            self._temporary.replace(self._folder / "incoming" / part_name(project, digest))
 
     def write(self, data: bytes | memoryview) -> None:
         self._hasher.update(data)
@@ -146,6 +146,11 @@ class Incoming:
         self._temporary.unlink(missing_ok=True)
 
 
+def part_name(project: int, digest: str) -> str:
+    """An upload that was cut off goes on in its own project only: nobody gets bytes there that they did not send."""
+    return f"{project}-{digest}.part"
+
+
 class FolderBlobs:
     """Files below one folder, two hex digits deep."""
 
@@ -158,20 +163,20 @@ class FolderBlobs:
     def receive(self) -> Incoming:
         return Incoming(self.folder)
 
-    def parked(self, digest: str) -> int:
+    def parked(self, project: int, digest: str) -> int:
         """How many bytes of an upload that was cut off are here."""
         try:
-            return self._part(digest).stat().st_size
+            return self._part(project, digest).stat().st_size
         except FileNotFoundError:
             return 0
 
-    def resume(self, digest: str, offset: int) -> Incoming:
-        if not self._part(digest).is_file():
+    def resume(self, project: int, digest: str, offset: int) -> Incoming:
+        if not self._part(project, digest).is_file():
             raise Conflict("nothing of this upload is here", hint="send it from the start")
-        return Incoming(self.folder, self._part(digest), offset)
+        return Incoming(self.folder, self._part(project, digest), offset)
 
-    def _part(self, digest: str) -> Path:
-        return self.folder / "incoming" / f"{digest}.part"
+    def _part(self, project: int, digest: str) -> Path:
+        return self.folder / "incoming" / part_name(project, digest)
 
     def put(self, stream: BinaryIO) -> Stored:
         incoming = self.receive()

@@ -23,20 +23,23 @@ CREATE TABLE params (
     run {int} NOT NULL,
     key {int} NOT NULL,
     value {text} NOT NULL,
+    rest {text} NOT NULL,
     number {real},
     PRIMARY KEY (run, key)
 ) {without_rowid};
--- values are kept whole; their beginnings are enough to find them, and what reads as a number is one too
-CREATE INDEX params_by_value ON params (key, substr(value, 1, 100), run);
+-- `value` is the first 100 characters and `rest` what comes after them: texts are kept whole, and an index of their
+-- beginnings answers by itself; what reads as a number is one too
+CREATE INDEX params_by_value ON params (key, value, run);
 CREATE INDEX params_by_number ON params (key, number, run) WHERE number IS NOT NULL;
 
 CREATE TABLE tags (
     run {int} NOT NULL,
     key {int} NOT NULL,
     value {text} NOT NULL,
+    rest {text} NOT NULL,
     PRIMARY KEY (run, key)
 ) {without_rowid};
-CREATE INDEX tags_by_value ON tags (key, substr(value, 1, 100), run);
+CREATE INDEX tags_by_value ON tags (key, value, run);
 
 -- the summary of one curve; NULL stands for NaN, so that it compares with nothing and sorts last
 CREATE TABLE metrics (

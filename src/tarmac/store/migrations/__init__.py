@@ -7,7 +7,6 @@ existing store is changed a backup is made.
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -134,6 +133,8 @@ def _fill(text: str, kind: Kind) -> str:
 
 def statements(text: str) -> Iterator[str]:
     """The single statements of a file; a comment belongs to the statement that follows it."""
+    import sqlite3  # knows where a statement ends; nobody else needs it who only asks what formats there are
+
     held = ""
     for piece in text.split(";"):
         held += piece + ";"

@@ -9,7 +9,7 @@ from tarmac.core.errors import Invalid
 from tarmac.store.sql import Reader
 from tarmac.track import points
 from tarmac.track.filter import Field
-from tarmac.track.queries.search import ALL, ATTRIBUTE, TABLES, Sql, Wanted, base
+from tarmac.track.queries.search import ALL, ATTRIBUTE, TABLES, Sql, Wanted, all_runs, base
 from tarmac.track.records import Group, Spread
 
 
@@ -24,7 +24,7 @@ def group(
             columns.append(ATTRIBUTE[field.name])
         elif field.kind in ("param", "tag"):
             joins.append(_join(TABLES[field.kind], f"g{index}", sql.number(field.name)))
-            columns.append(f"g{index}.value")
+            columns.append(f"(g{index}.value || g{index}.rest)")
         else:
             raise Invalid(f"runs cannot be grouped by `{names[index]}`", hint="group by params, tags or attributes")
     figures = []
@@ -41,7 +41,7 @@ def group(
     # the databases do not agree on where what is missing stands
     order = ", ".join([f"{len(columns) + 1} DESC", *(f"{index + 1} NULLS LAST" for index in range(len(columns)))])
     rows = read.all(
-        f"SELECT {', '.join([*columns, 'count(*)', *figures])} FROM runs r {' '.join(joins)} "
+        f"SELECT {', '.join([*columns, 'count(*)', *figures])} FROM {all_runs(sql, wanted)} {' '.join(joins)} "
         f"WHERE {base(sql, wanted, ALL)} GROUP BY {by} ORDER BY {order} LIMIT {limit}",
         **sql.values,
     )

@@ -10,7 +10,7 @@ from tarmac.store.blobs import rows as blobs
 from tarmac.store.sql import Reader, Row, Tx
 from tarmac.track import points
 from tarmac.track.filter import Field
-from tarmac.track.queries.search import SILENT_AFTER, STATUS
+from tarmac.track.queries.search import BEGINNING, SILENT_AFTER, STATUS
 from tarmac.track.records import Experiment, Input, Metric, Run
 
 _EXPERIMENT = "SELECT id, name, note, created_at, deleted_at FROM experiments"
@@ -183,7 +183,7 @@ Texts = dict[int, dict[str, str]]
 def texts(read: Reader, table: str, keys: Sequence[int], names: Sequence[str] | None) -> Texts:
     """Params or tags of runs: all of them, or those called so."""
     found: Texts = {key: {} for key in keys}
-    rows = read.all(f"SELECT run, key, value FROM {table} WHERE {_carried_by(read, keys, names)}")
+    rows = read.all(f"SELECT run, key, value || rest FROM {table} WHERE {_carried_by(read, keys, names)}")
     called = read.names.names(read, [row[1] for row in rows])
     for run, key, value in rows:
         found[run][called[key]] = value
@@ -212,9 +212,13 @@ def _carried_by(read: Reader, keys: Sequence[int], names: Sequence[str] | None) 
 def put_params(tx: Tx, run: int, params: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Add params; those that have another value already come back, as (old, new)."""
     numbers = tx.names.numbers(tx, params)
-    rows = [(run, numbers[name], value, _as_number(value)) for name, value in params.items()]
+    rows = [
+        (run, numbers[name], value[:BEGINNING], value[BEGINNING:], _as_number(value)) for name, value in params.items()
+    ]
     before: dict[int, str] = dict(
-        tx.all(f"SELECT key, value FROM params WHERE run = :run AND key IN ({_list(numbers.values())})", run=run)
+        tx.all(
+            f"SELECT key, value || rest FROM params WHERE run = :run AND key IN ({_list(numbers.values())})", run=run
+        )
     )
     changed = {
         name: (before[numbers[name]], value)
@@ -223,7 +227,7 @@ def put_params(tx: Tx, run: int, params: dict[str, str]) -> dict[str, tuple[str,
     }
     fresh = [row for row in rows if row[1] not in before]
     if fresh and not changed:
-        tx.insert("params", ("run", "key", "value", "number"), fresh, otherwise="ON CONFLICT DO NOTHING")
+        tx.insert("params", ("run", "key", "value", "rest", "number"), fresh, otherwise="ON CONFLICT DO NOTHING")
     return changed
 
 
@@ -242,9 +246,9 @@ def put_tags(tx: Tx, run: int, tags: dict[str, str]) -> None:
     numbers = tx.names.numbers(tx, tags)
     tx.insert(
         "tags",
-        ("run", "key", "value"),
-        [(run, numbers[name], value) for name, value in tags.items()],
-        otherwise="ON CONFLICT (run, key) DO UPDATE SET value = excluded.value",
+        ("run", "key", "value", "rest"),
+        [(run, numbers[name], value[:BEGINNING], value[BEGINNING:]) for name, value in tags.items()],
+        otherwise="ON CONFLICT (run, key) DO UPDATE SET value = excluded.value, rest = excluded.rest",
     )
 
 

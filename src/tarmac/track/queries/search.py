@@ -29,7 +29,8 @@ WINDOW = 1500
 """So many runs are looked at before it is decided whether to walk on."""
 WIDEST = 8000
 SILENT_AFTER = 45_000
-PREFIX = 100
+BEGINNING = 100
+"""So many characters of a text stand in the index; the rest stands beside them."""
 
 STATUS = "CASE WHEN r.status = 'running' AND r.heartbeat_at < :silent THEN 'killed' ELSE r.status END"
 ATTRIBUTE = {
@@ -92,6 +93,8 @@ class Sql:
     def __init__(self, read: Reader, wanted: Wanted) -> None:
         self.read = read
         self.run = "r.key"
+        self.given: Compare | None = None
+        """The condition that all runs of the source meet, because they were gathered by it."""
         self.values: dict[str, Any] = {"project": read.project, "silent": wanted.now - SILENT_AFTER}
         self._numbers: dict[str, int] = {}
 
@@ -126,6 +129,8 @@ class Sql:
         if positive is not None:
             return f"NOT {self.passes(positive, sets)}"
         table, where = self.carried(node)
+        if node == self.given:
+            return "(1 = 1)"
         if node in sets:
             return f"({self.run} IN (SELECT x.run FROM {table} x WHERE {where}))"
         return f"(EXISTS (SELECT 1 FROM {table} x WHERE x.run = {self.run} AND {where}))"
@@ -142,7 +147,7 @@ class Sql:
             column = "name" if field.name == "name" else "version"
             if node.sign == "is not null":
                 return "run_inputs", f"{row}.{column} IS NOT NULL"
-            return "run_inputs", self._text(f"{row}.{column}", node, indexed=False)
+            return "run_inputs", self._text(f"{row}.{column}", node)
         key = f"{row}.key = {self.number(field.name)}"
         if node.sign == "is not null":
             return TABLES[field.kind], key
@@ -151,7 +156,7 @@ class Sql:
             return "metrics", f"{key} AND {column} {node.sign} {self.value(node.value)}"
         if isinstance(node.value, float):
             return "params", f"{key} AND {row}.number {node.sign} {self.value(node.value)}"
-        return TABLES[field.kind], f"{key} AND {self._text(f'{row}.value', node, indexed=True)}"
+        return TABLES[field.kind], f"{key} AND {self._carried_text(row, node)}"
 
     def attribute(self, node: Compare) -> str:
         column = ATTRIBUTE[node.field.name]
@@ -163,22 +168,29 @@ class Sql:
             return f"({column} {node.sign} {self.value(node.value)})"
         if node.field.name == "status":
             node = _our_status(node)
-        return f"({self._text(column, node, indexed=False)})"
+        return f"({self._text(column, node)})"
 
-    def _text(self, column: str, node: Compare, *, indexed: bool) -> str:
+    def _carried_text(self, row: str, node: Compare) -> str:
+        """A condition on a param or a tag, by its beginning where that is enough."""
+        sign, value = node.sign, node.value
+        if sign == "=" and isinstance(value, str):
+            found = f"{row}.value = {self.value(value[:BEGINNING])}"
+            if len(value) < BEGINNING:  # the beginning is all there is
+                return found
+            return f"{found} AND {row}.rest = {self.value(value[BEGINNING:])}"
+        whole = self._text(f"({row}.value || {row}.rest)", node)
+        if sign == "in" and isinstance(value, tuple):
+            beginnings = f"{row}.value IN ({', '.join(self.value(item[:BEGINNING]) for item in value)})"
+            return beginnings if all(len(item) < BEGINNING for item in value) else f"{beginnings} AND {whole}"
+        return whole
+
+    def _text(self, column: str, node: Compare) -> str:
         sign, value = node.sign, node.value
         if sign in ("in", "not in"):
             assert isinstance(value, tuple)
             names = ", ".join(self.value(item) for item in value)
-            beginnings = ", ".join(self.value(item[:PREFIX]) for item in value)
-            narrowed = f"substr({column}, 1, {PREFIX}) IN ({beginnings}) AND " if indexed and sign == "in" else ""
-            return f"{narrowed}{column} {'NOT ' if sign == 'not in' else ''}IN ({names})"
+            return f"{column} {'NOT ' if sign == 'not in' else ''}IN ({names})"
         assert isinstance(value, str)
-        if sign == "=" and indexed:
-            beginning = self.value(value[:PREFIX])
-            if len(value) < PREFIX:  # the beginning is all there is
-                return f"substr({column}, 1, {PREFIX}) = {beginning}"
-            return f"substr({column}, 1, {PREFIX}) = {beginning} AND {column} = {self.value(value)}"
         if sign in SIGNS:
             return f"{column} {sign} {self.value(value)}"
         turned = "NOT " if sign.startswith("not ") else ""
@@ -243,10 +255,10 @@ def count(read: Reader, wanted: Wanted) -> int:
     sql = Sql(read, wanted)
     small = _small_sets(read, wanted, MANY)
     if not small or small[0].field.kind == "dataset":
-        found = read.value(f"SELECT count(*) FROM runs r WHERE {base(sql, wanted, ALL)}", **sql.values)
+        found = read.value(f"SELECT count(*) FROM {all_runs(sql, wanted)} WHERE {base(sql, wanted, ALL)}", **sql.values)
     else:
         table, condition = sql.carried(small[0], "few")
-        sql.run = "few.run"
+        sql.run, sql.given = "few.run", small[0]
         join = "CROSS JOIN" if read.kind == "sqlite" else "JOIN"
         where = base(sql, wanted, frozenset(small[1:]))
         found = read.value(
@@ -254,6 +266,11 @@ def count(read: Reader, wanted: Wanted) -> int:
             **sql.values,
         )
     return int(found)
+
+
+def all_runs(sql: Sql, wanted: Wanted) -> str:
+    """The runs as a source that is read through: in the order they lie in, which is that of what they carry too."""
+    return "runs r NOT INDEXED" if sql.read.kind == "sqlite" and wanted.experiments is None else "runs r"
 
 
 def base(sql: Sql, wanted: Wanted, sets: Sets) -> str:
@@ -314,10 +331,10 @@ def _gather(
         if table == "run_inputs":  # the one table that may name a run twice
             source, where = f"(SELECT DISTINCT few.run AS run FROM {table} few WHERE {condition}) few", []
         start = f"{source} {join} runs r ON r.key = few.run"
-        sql.run = "few.run"
+        sql.run, sql.given = "few.run", small[0]
         where.append(base(sql, wanted, frozenset(small[1:])))
     else:
-        start = "runs r"
+        start = all_runs(sql, wanted)
         where.append(base(sql, wanted, ALL))
     if after is not None:
         where.append(_behind(sql, columns, orders, after))
@@ -385,13 +402,13 @@ def _walk_index(
     columns, joins = _order_columns(sql, orders)
     first, field = orders[0], orders[0].field
     way, sign = ("DESC", "<=") if first.descending else ("ASC", ">=")
-    indexed = columns[0] if field.kind == "metric" else f"substr({columns[0]}, 1, {PREFIX})"
-    where = [f"o0.key = {sql.number(field.name)}", f"{columns[0]} IS NOT NULL", base(sql, wanted, NONE)]
+    indexed = "o0.last" if field.kind == "metric" else "o0.value"
+    where = [f"o0.key = {sql.number(field.name)}", f"{indexed} IS NOT NULL", base(sql, wanted, NONE)]
     if after is not None:
-        start = after[0] if field.kind == "metric" else str(after[0])[:PREFIX]
+        start = after[0] if field.kind == "metric" else str(after[0])[:BEGINNING]
         where += [f"{indexed} {sign} {sql.value(start)}", _behind(sql, columns, orders, after)]
     terms = _sort_terms(columns, orders)
-    terms = [f"{indexed} {way}", *terms[1:]]
+    terms = [f"{indexed} {way}", *([] if field.kind == "metric" else [f"o0.rest {way}"]), *terms[2:]]
     # SQLite is told the way, because its planner knows nothing of how many will pass
     source = f"{TABLES[field.kind]} o0 "
     source += f"INDEXED BY {INDEXES[field.kind]} CROSS JOIN" if read.kind == "sqlite" else "JOIN"
@@ -415,12 +432,13 @@ def _order_columns(sql: Sql, orders: Sequence[Order]) -> tuple[list[str], list[s
                 "runs cannot be sorted by their data sets", hint="sort by a metric, a param, a tag or an attribute"
             )
         else:
-            column = field.aggregate if field.kind == "metric" else "value"
             joins.append(
                 f"LEFT JOIN {TABLES[field.kind]} o{index} ON o{index}.run = r.key "
                 f"AND o{index}.key = {sql.number(field.name)}"
             )
-            columns.append(f"o{index}.{column}")
+            columns.append(
+                f"o{index}.{field.aggregate}" if field.kind == "metric" else f"(o{index}.value || o{index}.rest)"
+            )
     return columns, joins
 
 
@@ -462,7 +480,9 @@ def _write_cursor(row: Row, orders: Sequence[Order]) -> str:
     """Where the page ended. Of a long text only the digest is kept: a cursor has to fit into an address."""
     import base64
 
-    held = [[digest(value.encode())] if isinstance(value, str) and len(value) > PREFIX else value for value in row[:-2]]
+    held = [
+        [digest(value.encode())] if isinstance(value, str) and len(value) > BEGINNING else value for value in row[:-2]
+    ]
     packed = msgspec.msgpack.encode([_order_digest(orders), *held, *row[-2:]])
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
