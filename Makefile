@@ -14,16 +14,19 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
+# a process for each core; the tests of one file stay together, with the servers they share
+PARALLEL ?= -n auto --dist loadfile
+
 .DEFAULT_GOAL := check
 .PHONY: check test test-fast prove lint format web bench docs demo lock clean
 
 check: lint test-fast                 ## lint + test-fast
 
 test: lint                            ## everything, 20 minutes at most
-	$(BIN)/pytest -ra
+	$(BIN)/pytest -ra $(PARALLEL)
 
 test-fast: $(READY)                   ## no slow tests, no Postgres, no browser
-	$(BIN)/pytest -m "not slow and not postgres and not browser"
+	$(BIN)/pytest $(PARALLEL) -m "not slow and not postgres and not browser"
 
 prove: lint                           ## everything at full size: hours
 	TARMAC_PROVE=1 $(BIN)/pytest -ra

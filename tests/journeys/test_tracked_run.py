@@ -186,3 +186,32 @@ def test_runs_as_rows(folder: WorkspaceFolder) -> None:
     rows = tarmac.runs("params.depth > 1", order=["params.depth ASC"], workspace=folder.path.parent, form="rows")
     assert [row["params.depth"] for row in rows] == ["2", "3"]
     assert len(tarmac.runs(most=1, workspace=folder.path.parent, form="rows")) == 1
+
+
+def test_the_code_of_two_runs_is_compared_line_by_line(tarmac: Callable[..., Ran], script: Path) -> None:
+    assert tarmac("run", "train.py", "-p", "depth=1", cwd=script.parent).code == 0
+    script.write_text(SCRIPT.replace('"depth is"', '"depth was"'))
+    assert tarmac("run", "train.py", "-p", "depth=1", cwd=script.parent).code == 0
+    new, old = (run["id"] for run in json.loads(tarmac("runs", "ls", "--json", cwd=script.parent).out)["runs"])
+    found = tarmac("runs", "diff", old, new, cwd=script.parent)
+    assert found.code == 1
+    assert '-print("depth is", sys.argv[2], flush=True)' in found.out
+    assert '+print("depth was", sys.argv[2], flush=True)' in found.out
+    assert tarmac("runs", "diff", new, new, cwd=script.parent).code == 0
+    assert tarmac("runs", "logs", new, "--follow", cwd=script.parent).out.startswith("depth was 1")
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="not run: the kernel keeps no accounts in /proc here")
+def test_the_meter_sees_work_and_memory_of_a_process_and_its_children() -> None:
+    from tarmac.logging.system import Meter
+
+    work = "import subprocess, sys, time; x = bytes(60_000_000); end = time.time() + 1\nwhile time.time() < end: pass"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}])"
+    process = subprocess.Popen([sys.executable, "-c", parent])
+    meter = Meter(process.pid)
+    time.sleep(0.7)
+    found = meter.sample()
+    process.wait()
+    assert found["system/cpu_percent"] > 10
+    assert found["system/memory_mb"] > 60
+    assert 0 <= found["system/machine_memory_percent"] <= 100

@@ -76,7 +76,7 @@ def test_files_come_change_and_go(anywhere: Workspace) -> None:
     assert b"".join(anywhere.read(digest(b"longer"))) == b"longer"
     with pytest.raises(NotFound, match="file") as caught:
         anywhere(DetachFiles(id=run, path="aa"))
-    assert "did you mean `a`?" in (caught.value.hint or "") or caught.value.hint
+    assert caught.value.hint
 
 
 def test_random_changes_come_to_what_a_dict_comes_to(workspace: Workspace) -> None:
@@ -136,7 +136,7 @@ def test_a_path_is_a_file_or_a_folder(anywhere: Workspace, there: list[str], new
 
 def test_neighbours_of_a_folder_are_not_in_it(workspace: Workspace) -> None:
     run = workspace(CreateRun()).id
-    attach(workspace, run, dict.fromkeys(["b/x", "b.x", "b-x", "b0", "b", "bb/x"][:4] + ["bb/x", "b!"], b"x"))
+    attach(workspace, run, dict.fromkeys(["b/x", "b.x", "b-x", "b0", "bb/x", "b!"], b"x"))
     assert listed(workspace, run, "b") == {"b/x": 1}
     assert workspace(DetachFiles(id=run, path="b")).files == 1
     assert listed(workspace, run, all=True) == dict.fromkeys(["b!", "b-x", "b.x", "b0", "bb/x"], 1)

@@ -28,8 +28,8 @@ from tarmac.workspace import Workspace
 
 PIECES = [
     "metrics", "params", "tags", "attributes", "datasets", "run", ".", ".acc", " acc", '"a b"', "`x`", "'it''s'",
-    "'\\'", "name", "status", "started", "duration", "min(", "max(", "last", "(", ")", ",", "=", "!=", "<", ">=", "<>", "==",
-    "LIKE", "ILIKE", "IN", "NOT", "AND", "OR", "IS", "NULL", "6", "-0.5", "1e5", "1e", ".5", "-7d", "+3w",
+    "'\\'", "name", "status", "started", "duration", "min(", "max(", "last", "(", ")", ",", "=", "!=", "<", ">=", "<>",
+    "==", "LIKE", "ILIKE", "IN", "NOT", "AND", "OR", "IS", "NULL", "6", "-0.5", "1e5", "1e", ".5", "-7d", "+3w",
     "'2026-11-20'",
     "'", '"', "`", " ", "\t", "\n", "\\", "é", "日", "\x00", "'%_'", "- 7d", "ASC", "DESC", "'9999-99-99'",
     "99999999999d", "-99999999999999999999w", "'nan'", "'inf'",
@@ -170,8 +170,11 @@ def test_a_fault_is_the_same_everywhere(anywhere: Workspace) -> None:
             anywhere(request)
         assert caught.value.hint == "did you mean `metrics`?"
         assert caught.value.detail["position"] == 0
-    bad: list[Operation[Any]] = [ListRuns(order=["metrics.a UP"]), ListRuns(order=[""]), ListRuns(order=["datasets.name"]),
-                ListRuns(columns=["metrics."]), GroupRuns(by=["metrics.a"]), GroupRuns(by=[""])]  # fmt: skip
+    bad: list[Operation[Any]] = [
+        *(ListRuns(order=[order]) for order in ("metrics.a UP", "", "datasets.name")),
+        ListRuns(columns=["metrics."]),
+        *(GroupRuns(by=[by]) for by in ("metrics.a", "")),
+    ]
     for request in bad:
         with pytest.raises(Invalid) as caught:
             anywhere(request)

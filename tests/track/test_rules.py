@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -41,13 +42,13 @@ from tarmac.track.operations import (
 from tarmac.workspace import Workspace
 from tests.store.editing import database_of
 
-# -------------------------------------------------------------------------------------------------- params, tags, points
+# ------------------------------------------------------------------------------------------------ params, tags, points
 
 
 def test_a_param_that_changes_is_named(anywhere: Workspace) -> None:
     run = anywhere(CreateRun(params={"depth": "6", "lr": "0.1"})).id
     anywhere(LogRun(id=run, params={"depth": "6", "seed": "1"}))
-    with pytest.raises(Conflict, match="`depth`.*`6`.*`8`") as caught:
+    with pytest.raises(Conflict, match=r"`depth`.*`6`.*`8`") as caught:
         anywhere(LogRun(id=run, params={"depth": "8", "new": "x"}, tags={"t": "x"}, metrics=[("m", 1.0, 0, 1)]))
     assert caught.value.hint
     assert caught.value.detail["params"] == {"depth": ["6", "8"]}
@@ -146,12 +147,8 @@ def test_writes_to_what_is_not_there(anywhere: Workspace) -> None:
 
 def events(workspace: Workspace, operation: str) -> list[Any]:
     """Oldest first; on Postgres they are sealed a moment later."""
-    import time
-
-    for _ in range(100):
-        found = workspace(ListEvents(after=0, operation=operation)).events
-        if found:
-            break
+    until = time.monotonic() + 10
+    while not (found := workspace(ListEvents(after=0, operation=operation)).events) and time.monotonic() < until:
         time.sleep(0.05)
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tarmac.track.operations import CountRuns, GroupRuns, ListRuns
+from tarmac.track.operations import CountRuns, CreateRun, GroupRuns, ListRuns, LogRun
 from tarmac.track.queries import search
 from tarmac.track.records import Spread
 from tarmac.workspace import Workspace
@@ -259,3 +259,27 @@ def test_groups_are_those_of_the_oracle(
                 for part in ("n", "mean", "std", "min", "max"):
                     shown = getattr(group.metrics[metric], part)
                     assert near(shown, getattr(right, part)), f"{text} {group.by} {metric}.{part}"
+
+
+def test_the_spread_of_numbers_far_from_the_others(workspace: Workspace) -> None:
+    """One run that went wild must not blur the spread of the rest, and close large numbers have one too."""
+    groups = {
+        "wild": [1e12, 0.5],
+        "close": [1e9, 1e9 + 1, 1e9 + 2],
+        "small": [0.25, 0.5, 0.75],
+        "equal": [0.1, 0.1, 0.1],
+        "infinite": [math.inf, 1.0],
+        "both": [math.inf, -math.inf, 2.0],
+    }
+    for name, values in groups.items():
+        for value in values:
+            run = workspace(CreateRun(params={"group": name}))
+            workspace(LogRun(id=run.id, metrics=[("m", points_text(value), 0, 1)]))  # type: ignore[list-item]
+    for name, values in groups.items():
+        right = spread(values)
+        (got,) = workspace(GroupRuns(by=["params.group"], metrics=["m"], filter=f"params.group = '{name}'")).groups
+        every = workspace(GroupRuns(by=["params.group"], metrics=["m"])).groups
+        (among,) = [group for group in every if group.by == {"params.group": name}]
+        for shown in (got.metrics["m"], among.metrics["m"]):
+            for part in ("n", "mean", "std", "min", "max"):
+                assert near(getattr(shown, part), getattr(right, part)), f"{name} {part}"

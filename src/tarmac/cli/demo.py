@@ -34,6 +34,8 @@ SHORT_ID = r"\1…\2"
 RUN = ("id", "name", "experiment", "status")
 CHECKED = ("blobs", "manifests", "events", "faults")
 RUN_COLUMNS = ("id", "name", "experiment", "status", "started_at")
+TRACKED = ("id", "name", "status", "metrics.loss", "params.lr")
+GROUPED = ("by.params.lr", "runs", "metrics.loss.mean")
 PRELUDE = """\
 import tarmac
 from pathlib import Path
@@ -41,19 +43,28 @@ from tarmac.store.operations import CommitManifest
 from tarmac.store.records import File
 from tarmac.track.operations import CreateRun, EndRun, ListRuns
 """
+TRAIN = """\
+import math, os, sys, tarmac
+from tarmac.track.operations import LogRun
+rate = float(sys.argv[sys.argv.index("--lr") + 1])
+points = [("loss", math.exp(-rate * step), step, 0) for step in range(1, 31)]
+with tarmac.connect() as workspace:
+    workspace(LogRun(id=os.environ["TARMAC_RUN"], metrics=points))
+print(f"loss {points[-1][1]:.3g}")
+"""
 
 
 @click.command("demo")
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Do it in this new folder, and leave it.")
 @click.option("--quick", is_flag=True, help="Leave out what only shows the same again.")
 def command(keep: Path | None, quick: bool) -> None:
-    """Show what exists so far: runs, a server, bytes, people, the ledger, backups. Nothing is left behind."""
+    """Show what exists so far: runs, tracking, a server, bytes, people, the ledger, backups. Nothing is left behind."""
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise Conflict(f"{keep} exists already", hint="name a folder that does not exist yet")
     with folder(keep) as place, Stage(place) as stage:
         started = time.monotonic()
         stage.opening()
-        for scene in (workspace, runs, server, people, lineage, blobs, damage, ledger, backup):
+        for scene in (workspace, runs, tracking, server, people, lineage, blobs, damage, ledger, backup):
             scene(stage, quick)
         stage.stop_server()
         closing(stage, keep, time.monotonic() - started)
@@ -84,6 +95,24 @@ def runs(stage: Stage, quick: bool) -> None:
     stage.tarmac("runs", "ls", columns=RUN_COLUMNS)
 
 
+def tracking(stage: Stage, quick: bool) -> None:
+    stage.scene(
+        "Any script is a tracked run",
+        "Its params, output, source, packages and machine are kept; curves it logs itself.",
+    )
+    stage.script("train.py", TRAIN)
+    ids = [
+        stage.found(r"^run (\w+)", stage.tarmac("run", "train.py", "-p", f"lr={rate}", "--name", name))
+        for name, rate in (("slow", "0.1"), ("fast", "0.3"))
+    ]
+    stage.note("Found again by what came of it, drawn, compared, grouped:")
+    stage.tarmac("runs", "ls", "--filter", "metrics.loss < 0.01 AND params.lr > 0.2", columns=TRACKED, says="fast")
+    stage.tarmac("metrics", "sample", *ids, columns=("run", "key", "total", "values"), says="█")
+    stage.tarmac("runs", "compare", *ids, says="params.lr")
+    words = ("runs", "group", "params.lr", "--metrics", "loss", "--experiment", "train")
+    stage.tarmac(*words, columns=GROUPED, says="metrics.loss.mean")
+
+
 def server(stage: Stage, quick: bool) -> None:
     stage.scene(
         "The same through a server",
@@ -95,7 +124,7 @@ def server(stage: Stage, quick: bool) -> None:
     stage.python(
         f"""\
         with tarmac.connect("{stage.url}") as workspace:
-            page = workspace(ListRuns(limit=10))
+            page = workspace(ListRuns(experiment=["baseline"]))
         print([run.name for run in page.runs])"""
     )
     stage.http("GET", "/api/v1/p/default/runs.ls?limit=1", expect=200)
@@ -149,14 +178,14 @@ def blobs(stage: Stage, quick: bool) -> None:
     if not quick:
         stage.tarmac("store", "gc", "--grace-hours", "0", "--dry-run", only=("condemned", "deleted"))
     stage.tarmac("store", "gc", "--grace-hours", "0", only=("condemned", "deleted", "deleted_bytes"))
-    stage.note("labels.txt is needed by the other manifest, so it stayed:")
-    stage.tarmac("store", "check", "--quick", says="blobs       1", only=CHECKED)
+    stage.note("labels.txt is needed by the other manifest, and train.py by its runs, so they stayed:")
+    stage.tarmac("store", "check", "--quick", says="blobs       2", only=CHECKED)
 
 
 def damage(stage: Stage, quick: bool) -> None:
     stage.scene("Damage is found and named", "One bit of a stored file is flipped, as a failing disk would.")
     flip = """\
-        [file] = Path(".tarmac/blobs").glob("??/*")
+        file, *_ = sorted(Path(".tarmac/blobs").glob("??/*"))
         data = bytearray(file.read_bytes()); data[3] ^= 1; file.write_bytes(data)"""
     stage.python(flip)
     stage.tarmac("store", "check", expect=1, says="damaged", only=CHECKED)
@@ -291,7 +320,7 @@ class Stage:
         The answer has to contain what `says` says.
         """
         token = "TARMAC_TOKEN=tarmac_… " if environment else ""
-        shown = " ".join(word if re.fullmatch(r"[\w./:*-]+", word) else f"'{word}'" for word in words)
+        shown = " ".join(word if re.fullmatch(r"[\w./:*=-]+", word) else f"'{word}'" for word in words)
         click.echo(f"{INDENT}{click.style('$', fg='cyan')} {token}tarmac {shortened(shown)}")
         out = self._run([sys.executable, "-P", "-m", "tarmac", *words], expect, environment)
         if says not in out:
@@ -312,6 +341,12 @@ class Stage:
         if show:
             self._out(out)
         return out
+
+    def script(self, name: str, code: str) -> None:
+        """Write a script into the project, and show it."""
+        (self.project / name).write_text(code, encoding="utf-8")
+        click.echo(f"{INDENT}{click.style('$', fg='cyan')} cat {name}")
+        self._out(code)
 
     def http(self, method: str, path: str, *, expect: int) -> None:
         """Ask the server as any program could; with its owner's token if that is to succeed."""

@@ -14,9 +14,11 @@ from typing import IO, Any, Literal
 import click
 
 from tarmac.cli.common import add_options, opened, take_options
+from tarmac.core.clock import now
 from tarmac.core.errors import Invalid, NotFound, TarmacError
 from tarmac.logging import capture
-from tarmac.track.operations import BeatRun, CreateRun, DescribeRun, EndRun, WriteLog
+from tarmac.logging.system import Meter
+from tarmac.track.operations import BeatRun, CreateRun, DescribeRun, EndRun, LogRun, Point, WriteLog
 from tarmac.track.records import Run
 from tarmac.workspace import Workspace
 from tarmac.workspace.files import commit
@@ -157,12 +159,16 @@ class _Watched:
         pipe.close()
 
     def _ship_until_over(self) -> None:
-        beaten = time.monotonic()
+        beaten, meter, count = time.monotonic(), Meter(self._process.pid), 0
         while not self._over.wait(SHIP_SECONDS):
             self._ship()
             if time.monotonic() - beaten > BEAT_SECONDS:
                 beaten = time.monotonic()
                 self._quietly(BeatRun(id=self._run.id))
+                points: list[Point] = [(name, value, count, now()) for name, value in meter.sample().items()]
+                if points:
+                    self._quietly(LogRun(id=self._run.id, metrics=points))
+                count += 1
         self._ship()
 
     def _ship(self) -> None:

@@ -18,7 +18,14 @@ from tarmac.store import folder as folders
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free one.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Another name this server is called by.")
-def command(workspace: str | None, host: str, port: int, allow_host: tuple[str, ...]) -> None:
+@click.option(
+    "--trash-days",
+    default=30,
+    show_default=True,
+    type=click.IntRange(0, 36500),
+    help="How long deleted runs can be restored; 0 keeps them for good.",
+)
+def command(workspace: str | None, host: str, port: int, allow_host: tuple[str, ...], trash_days: int) -> None:
     """Server, UI and jobs in one process, until Ctrl-C. A folder that holds no workspace gets one."""
     from tarmac.server.up import up
 
@@ -32,4 +39,4 @@ def command(workspace: str | None, host: str, port: int, allow_host: tuple[str, 
     opened.project_key("default", create=True)
     for warning in folder.warnings():
         click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
-    up(opened, settings, host=host, port=port, allow_hosts=allow_host, say=click.echo)
+    up(opened, settings, host=host, port=port, allow_hosts=allow_host, trash_days=trash_days, say=click.echo)

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,13 +30,16 @@ from tarmac.server.auth import Peer
 from tarmac.server.guard import Guard, is_loopback
 from tarmac.server.wire import encode
 from tarmac.store import Store
-from tarmac.track.operations import SweepRuns
+from tarmac.store.operations import ListProjects
+from tarmac.track.operations import PurgeRuns, SweepRuns
 from tarmac.workspace import token_file
 
 LONGEST_HEAD = 128 * 1024
 IDLE_SECONDS = 75
 STOP_SECONDS = 10
 SWEEP_SECONDS = 10.0
+FIRST_EMPTYING_SECONDS = 600.0
+DAY_SECONDS = 24 * 3600.0
 
 log = logging.getLogger("tarmac")
 
@@ -107,19 +111,28 @@ class Server(uvicorn.Server):
 
 
 class Sweeper(threading.Thread):
-    """Ends runs whose heartbeats have stopped, every few seconds."""
+    """Ends runs whose heartbeats have stopped, every few seconds, and empties the trash of what is old, once a day."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, trash_days: int) -> None:
         super().__init__(name="tarmac-sweeper", daemon=True)
         self._door = door
+        self._trash_days = trash_days
+        self._empty_at = time.monotonic() + FIRST_EMPTYING_SECONDS
         self._over = threading.Event()
 
     def run(self) -> None:
         while not self._over.wait(SWEEP_SECONDS):
             try:
                 self._door.dispatch(SweepRuns(), os_user(), "default")
+                if self._trash_days and time.monotonic() >= self._empty_at:
+                    self._empty_at = time.monotonic() + DAY_SECONDS
+                    self._empty_trash()
             except TarmacError as error:
                 log.warning("runs that were killed could not be ended: %s", error.message)
+
+    def _empty_trash(self) -> None:
+        for project in self._door.dispatch(ListProjects(), os_user(), "default").projects:
+            self._door.dispatch(PurgeRuns(days=self._trash_days), os_user(), project.name)
 
     def stop(self) -> None:
         self._over.set()
@@ -133,6 +146,7 @@ def up(
     host: str,
     port: int,
     allow_hosts: tuple[str, ...],
+    trash_days: int,
     say: Callable[[str], None],
 ) -> None:
     """Serve the store until SIGINT or SIGTERM."""
@@ -150,7 +164,7 @@ def up(
         door = Door(store)
         app = App(door, Guard({shown, *allow_hosts}))
         store.start_sealing()
-        sweeper = Sweeper(door)
+        sweeper = Sweeper(door, trash_days)
         sweeper.start()
         own_token = token_file(settings, url)
         own_token.parent.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ Filter = Annotated[
 ]
 Orders = Annotated[list[str], Meta(max_length=5, description="fields to sort by, each like: metrics.acc DESC")]
 Columns = Annotated[
-    list[str], Meta(max_length=1000, description="fields to answer with, like: metrics.acc params.depth")
+    list[str], Meta(max_length=1000, description="metrics, params, tags to answer with, each like: metrics.acc")
 ]
 Experiments = Annotated[list[Name], Meta(max_length=1000, description="names or ids; none means all")]
 Ids = Annotated[list[Id], Meta(max_length=10_000, description="at most 10,000 ids")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from difflib import unified_diff
 from pathlib import Path
 
 import msgspec
@@ -12,9 +13,9 @@ import msgspec
 from tarmac.core.digest import digest_file
 from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
 from tarmac.core.names import RelativePath
-from tarmac.store.operations import CommitManifest, FindMissing
+from tarmac.store.operations import CommitManifest, FindMissing, ListFiles
 from tarmac.store.records import File, Manifest
-from tarmac.track.operations import AttachFiles, ListArtifacts
+from tarmac.track.operations import AttachFiles, GetDetails, ListArtifacts
 from tarmac.track.records import Artifact
 from tarmac.workspace import Workspace
 
@@ -68,6 +69,44 @@ def commit(workspace: Workspace, kind: str, root: Path, files: Iterable[Path]) -
     if answer.manifest is None:
         raise Conflict(f"{len(answer.missing)} blobs below {root} could not be kept")
     return answer.manifest
+
+
+def source_diff(workspace: Workspace, one: str, other: str) -> Iterator[str]:
+    """The lines in which the source trees of two runs differ, as a unified diff."""
+    before, after = _source(workspace, one), _source(workspace, other)
+    for path in sorted(before.keys() | after.keys()):
+        if before.get(path) == after.get(path):
+            continue
+        old, new = (_text(workspace, tree.get(path)) for tree in (before, after))
+        if old is None or new is None:
+            yield f"{path}: differs, and is no text"
+        else:
+            names = f"{one[:12]}/{path}", f"{other[:12]}/{path}"
+            yield from unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="")
+
+
+def _source(workspace: Workspace, run: str) -> dict[str, str]:
+    """The digests of a run's source files, by path."""
+    manifest = workspace(GetDetails(id=run)).source
+    if manifest is None:
+        raise Conflict(f"of run {bounded(run)} no source was kept", hint="`tarmac run SCRIPT` keeps it")
+    found, after = {}, ""
+    while True:
+        page = workspace(ListFiles(id=manifest, after=after, limit=1000))
+        found.update({file.path: file.digest for file in page.files})
+        if page.next is None:
+            return found
+        after = page.next
+
+
+def _text(workspace: Workspace, digest: str | None) -> str | None:
+    """A blob as text; nothing for a file that is not there, None for one that is no text."""
+    if digest is None:
+        return ""
+    try:
+        return b"".join(workspace.read(digest)).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def _store(workspace: Workspace, files: list[tuple[str, Path]]) -> list[File]:

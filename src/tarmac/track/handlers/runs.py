@@ -190,9 +190,9 @@ def seal(tx: Tx, key: int) -> dict[str, str]:
 def resume_run(request: ops.ResumeRun, tx: Tx) -> Run:
     key, status, *_ = row = rows.run_row(tx, request.id)
     _refuse_deleted(request.id, row)
-    if status == "running":
+    if status == "running" and _run(tx, key).status == "running":
         tx.unchanged()
-    else:
+    else:  # also one that only shows as killed, because it fell silent
         tx.run(
             "UPDATE runs SET status = 'running', ended_at = NULL, heartbeat_at = "
             "CASE WHEN heartbeat_at IS NULL THEN NULL ELSE :now END WHERE key = :key",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from tarmac.core.errors import Invalid
-from tarmac.store.sql import Reader
+from tarmac.store.sql import Reader, Row
 from tarmac.track import points
 from tarmac.track.filter import Field
 from tarmac.track.queries.search import ALL, ATTRIBUTE, TABLES, Sql, Wanted, all_runs, base
@@ -40,22 +40,50 @@ def group(
     by = ", ".join(str(index + 1) for index in range(len(columns)))
     # the databases do not agree on where what is missing stands
     order = ", ".join([f"{len(columns) + 1} DESC", *(f"{index + 1} NULLS LAST" for index in range(len(columns)))])
+    source = f"{all_runs(sql, wanted)} {' '.join(joins)} WHERE {base(sql, wanted, ALL)}"
     rows = read.all(
-        f"SELECT {', '.join([*columns, 'count(*)', *figures])} FROM {all_runs(sql, wanted)} {' '.join(joins)} "
-        f"WHERE {base(sql, wanted, ALL)} GROUP BY {by} ORDER BY {order} LIMIT {limit}",
+        f"SELECT {', '.join([*columns, 'count(*)', *figures])} FROM {source} "
+        f"GROUP BY {by} ORDER BY {order} LIMIT {limit}",
         **sql.values,
     )
+    wide = len(columns)
+    cut = [[row[wide + 1 + 6 * index : wide + 7 + 6 * index] for row in rows] for index in range(len(metrics))]
+    for index, found in enumerate(cut):
+        if any(map(_cancels, found)):
+            exact = _around_own_mean(read, sql, columns, f"m{index}.last", source)
+            cut[index] = [
+                (*figure[:4], *exact[row[:wide]]) if _cancels(figure) and row[:wide] in exact else figure
+                for row, figure in zip(rows, found, strict=True)
+            ]
     return [
         Group(
             by={name: None if value is None else str(value) for name, value in zip(names, row, strict=False)},
-            runs=row[len(columns)],
-            metrics={
-                name: _spread(row[len(columns) + 1 + 6 * index : len(columns) + 7 + 6 * index])
-                for index, name in enumerate(metrics)
-            },
+            runs=row[wide],
+            metrics={name: _spread(found[place]) for name, found in zip(metrics, cut, strict=True)},
         )
-        for row in rows
+        for place, row in enumerate(rows)
     ]
+
+
+def _cancels(row: Sequence[float | None]) -> bool:
+    """Whether a group lies so far from the middle of all that the squares around that say little of its spread."""
+    _, _, low, high, squares, shift = row
+    if low == high or squares is None or shift is None:
+        return False
+    return squares - shift * shift < 1e-4 * squares
+
+
+def _around_own_mean(read: Reader, sql: Sql, columns: Sequence[str], value: str, source: str) -> dict[Row, Row]:
+    """Squares and shift of each group around its own mean: exact, and slower."""
+    named = [f"{column} AS b{index}" for index, column in enumerate(columns)]
+    by = ", ".join(f"b{index}" for index in range(len(columns)))
+    mean = f"avg({value}) OVER (PARTITION BY {', '.join(columns)})"
+    rows = read.all(
+        f"SELECT {by}, avg((v - mean) * (v - mean)), avg(v - mean) "
+        f"FROM (SELECT {', '.join(named)}, {value} AS v, {mean} AS mean FROM {source}) AS every GROUP BY {by}",
+        **sql.values,
+    )
+    return {row[:-2]: row[-2:] for row in rows}
 
 
 def _join(table: str, name: str, key: int) -> str:
@@ -75,6 +103,8 @@ def _spread(row: Sequence[float | None]) -> Spread:
     mean, squares, shift = (math.nan if value is None else value for value in (mean, squares, shift))
     variance = squares - shift * shift
     std = math.sqrt(max(0.0, variance)) if variance == variance else math.nan
+    if low == high and math.isfinite(mean):
+        std = 0.0
     return Spread(
         n=int(n),
         mean=points.text(mean),  # type: ignore[arg-type]
