@@ -205,7 +205,7 @@ def test_the_code_of_two_runs_is_compared_line_by_line(tarmac: Callable[..., Ran
 def test_the_meter_sees_work_and_memory_of_a_process_and_its_children() -> None:
     from tarmac.logging.system import Meter
 
-    work = "import subprocess, sys, time; x = bytes(60_000_000); end = time.time() + 1\nwhile time.time() < end: pass"
+    work = "import subprocess, sys, time; x = b'x' * 60_000_000; end = time.time() + 1\nwhile time.time() < end: pass"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}])"
     process = subprocess.Popen([sys.executable, "-c", parent])
     meter = Meter(process.pid)

@@ -33,7 +33,7 @@ def export(after: int, target: Path, **values: Any) -> int:
     if not on_screen and not target.parent.is_dir():
         raise Invalid(f"there is no folder {target.parent}", hint="make it first, or name a file elsewhere")
     with opened(workspace, project) as door:
-        made = follow(door, door(ExportEvents(after=after)), quiet=as_json)
+        made = follow(door, ExportEvents(after=after), quiet=as_json)
         if on_screen:
             for piece in door.read(made.blob):
                 sys.stdout.buffer.write(piece)

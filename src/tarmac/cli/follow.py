@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import click
 
+from tarmac.core.operation import Job as JobRequest
 from tarmac.core.operation import Started
 from tarmac.flow.records import Job
 from tarmac.workspace import Workspace
@@ -14,9 +17,13 @@ from tarmac.workspace import Workspace
 BAR_AFTER_MILLISECONDS = 1000
 
 
-def follow(workspace: Workspace, started: Started[Any], *, quiet: bool) -> Any:
+def follow(workspace: Workspace, request: JobRequest[Any], *, quiet: bool) -> Any:
+    """Start a job and wait for its answer."""
     shown = Progress() if not quiet and sys.stderr.isatty() else None
+    with Deferred() as interrupt:  # a job that is starting has no name yet by which it could be stopped
+        started: Started[Any] = workspace(request)
     try:
+        interrupt.raise_if_asked()
         return workspace.wait(started, shown.update if shown else None)
     except KeyboardInterrupt:
         workspace.cancel(started)
@@ -25,6 +32,30 @@ def follow(workspace: Workspace, started: Started[Any], *, quiet: bool) -> Any:
     finally:
         if shown:
             shown.close()
+
+
+class Deferred:
+    """Holds the first Ctrl-C back for a moment; the second one is not held."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> Deferred:
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def raise_if_asked(self) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
 
 
 class Progress:

@@ -24,9 +24,7 @@ def command(spec: Spec, name: str) -> click.Command:
         fields = {field.name: read(field, values[field.name]) for field in info.fields if given(values[field.name])}
         request = decode_request(spec, lambda: msgspec.convert(fields, spec.request))
         with opened(workspace, project) as door:
-            answer = door(request)
-            if spec.kind == "job":
-                answer = follow(door, answer, quiet=as_json)
+            answer = follow(door, request, quiet=as_json) if spec.kind == "job" else door(request)
         return show(answer, as_json=as_json, request=request)
 
     made = click.Command(name, callback=call, help=spec.request.__doc__, short_help=spec.summary)

@@ -218,10 +218,11 @@ class FolderBlobs:
         for below in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
             if not below.is_dir():
                 continue
-            for entry in os.scandir(below):
-                with contextlib.suppress(FileNotFoundError):
-                    facts = entry.stat()
-                    yield Lying(f"{below.name}/{entry.name}", facts.st_size, int(facts.st_mtime * 1000))
+            with os.scandir(below) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        facts = entry.stat()
+                        yield Lying(f"{below.name}/{entry.name}", facts.st_size, int(facts.st_mtime * 1000))
 
     @contextlib.contextmanager
     def hold(self, place: str) -> Iterator[bool]:
