@@ -149,7 +149,7 @@ def fill_ledger(folder: Path, events: int) -> None:
 
     def fill(batch: Batch) -> None:
         for number in range(2000):
-            part = Batch(batch.connection, batch.now)
+            part = Batch(batch.connection, batch.now, batch.names)
             part.events = [
                 Event("default", batch.now, "os:bench", "runs.create", f"runs/{number:032x}", payload) for _ in range(8)
             ]

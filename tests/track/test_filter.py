@@ -25,6 +25,7 @@ from tarmac.track.filter import (
 )
 from tarmac.track.operations import CountRuns, CreateRun, GroupRuns, ListRuns, LogRun
 from tarmac.workspace import Workspace
+from tests.track.oracle import like
 
 PIECES = [
     "metrics", "params", "tags", "attributes", "datasets", "run", ".", ".acc", " acc", '"a b"', "`x`", "'it''s'",
@@ -100,6 +101,8 @@ def test_any_key_and_any_value_can_be_written(key: str, value: str) -> None:
         ("metrics.val.1 > 1", Field("metric", "val.1")),
         ("metrics.1.5.x > 1", Field("metric", "1.5.x")),
         ("metrics.top-5/a:b > 1", Field("metric", "top-5/a:b")),
+        ("metrics.3d > 1", Field("metric", "3d")),
+        ("metrics.loss.5s.mean > 1", Field("metric", "loss.5s.mean")),
         ("min(metrics.val.0) > .5", Field("metric", "val.0", "min")),
         ("attributes.start_time > 1", Field("attribute", "started")),
         ("\"run name\" = 'x'", Field("attribute", "name")),
@@ -245,3 +248,57 @@ def test_keys_of_any_printable_characters(workspace: Workspace, key: str) -> Non
         assert (found.id, found.tags) == (run.id, {key: key})
     groups = workspace(GroupRuns(by=[f"params.{written}"], metrics=[key])).groups
     assert {group.by[f"params.{written}"]: group.metrics[key].n for group in groups} == {key: 1, None: 0}
+
+
+def test_no_character_of_a_pattern_is_special_but_percent_and_underscore(workspace: Workspace) -> None:
+    """Each database has others of its own: SQLite's GLOB has * ? [ and Postgres has the backslash."""
+    values = [
+        "a",
+        "A",
+        "ab",
+        "a*b",
+        "a?b",
+        "a[b",
+        "[a]",
+        "[ab]",
+        "[^a]",
+        "]",
+        "\\",
+        "a\\b",
+        "a\\%",
+        "a%",
+        "a_",
+        "ä",
+        "Ä",
+        "a\nb",
+        "",
+    ]
+    for value in values:
+        workspace(CreateRun(name="n", note=value, params={"p": value}))
+    patterns = [
+        *values,
+        "%",
+        "_",
+        "__",
+        "a%b",
+        "a_b",
+        "[%",
+        "%]",
+        "%[%",
+        "[a-z]",
+        "*",
+        "?",
+        "%\\%",
+        "\\_",
+        "[!a]",
+        "%*%",
+        "ä%",
+        "A%B",
+    ]
+    for pattern in patterns:
+        for word in ("LIKE", "ILIKE"):
+            right = sorted(value for value in values if like(value, pattern, minds_case=word == "LIKE"))
+            quoted = "'" + pattern.replace("\\", "\\\\") + "'"
+            for field in ("note", "params.p"):
+                found = workspace(ListRuns(filter=f"{field} {word} {quoted}", columns=[])).runs
+                assert sorted(run.note for run in found) == right, f"{field} {word} {pattern}"

@@ -297,6 +297,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_a_purge_that_was_killed_is_finished_by_the_next(workspace: LocalWorkspace, folder: WorkspaceFolder) -> None:
     many(workspace, 1000)
     time.sleep(0.005)

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import click
+from msgspec.structs import replace
 
 from tarmac.cli.common import add_options, opened, take_options
 from tarmac.core.clock import now
-from tarmac.core.errors import Invalid, NotFound, TarmacError
+from tarmac.core.errors import Conflict, Invalid, NotFound, TarmacError
+from tarmac.core.secrets import MASK
 from tarmac.logging import capture
 from tarmac.logging.system import Meter
-from tarmac.track.operations import BeatRun, CreateRun, DescribeRun, EndRun, LogRun, Point, WriteLog
+from tarmac.track.operations import BeatRun, CreateRun, DescribeRun, EndRun, GetRun, LogRun, Point, WriteLog
 from tarmac.track.records import Run
 from tarmac.workspace import Workspace
 from tarmac.workspace.files import commit
@@ -26,6 +28,7 @@ from tarmac.workspace.files import commit
 BEAT_SECONDS = 10.0
 SHIP_SECONDS = 1.0
 LARGEST_PIECE = 500_000
+Status = Literal["finished", "failed", "killed"]
 
 
 @click.command("run", context_settings={"ignore_unknown_options": False})
@@ -59,11 +62,16 @@ def run(
         *words,
     ]
     with opened(workspace, project) as door:
-        started = door(CreateRun(experiment=experiment or script.stem, name=name, params=given, beats=True))
+        started = start(
+            door, CreateRun(experiment=experiment or script.stem, name=name, params=_shown(given), beats=True)
+        )
         click.echo(f"run {started.id} ({started.experiment}/{started.name})", err=True)
-        describe(door, started, script, command)
-        code, status = _Watched(door, started, command, quiet=as_json).wait()
-        ended = door(EndRun(id=started.id, status=status))
+        try:
+            describe(door, started, script, command)
+            code, status = _Watched(door, started, command, quiet=as_json).wait()
+        except KeyboardInterrupt:
+            code, status = 130, "killed"
+        ended = end(door, started, status)
     seconds = ((ended.ended_at or ended.started_at) - ended.started_at) / 1000
     click.echo(f"run {ended.id} {ended.status} after {seconds:.1f} s; `tarmac runs details {ended.id}`", err=True)
     if as_json:
@@ -71,6 +79,29 @@ def run(
 
         click.echo(msgspec.json.encode(ended).decode())
     return code
+
+
+def start(door: Workspace, request: CreateRun) -> Run:
+    """A new run; below the one that this command was started by, if that is of the same workspace."""
+    above = os.environ.get("TARMAC_RUN")
+    if above:
+        try:
+            return door(replace(request, parent=above))
+        except (NotFound, Invalid):
+            pass  # it is a run of another workspace
+    return door(request)
+
+
+def end(door: Workspace, started: Run, status: Status) -> Run:
+    try:
+        return door(EndRun(id=started.id, status=status))
+    except Conflict:  # the script has ended its run itself, in its own way
+        return door(GetRun(id=started.id))
+
+
+def _shown(params: dict[str, str]) -> dict[str, str]:
+    """Params as they may be kept: the script gets a secret, the store does not."""
+    return {key: MASK if capture.SECRET_WORDS.search(key) else value for key, value in params.items()}
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -104,16 +135,24 @@ class _Watched:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._interrupted = False
-        environment = {**os.environ, "TARMAC_RUN": started.id, "PYTHONUNBUFFERED": "1"}
+        environment = {
+            **os.environ,
+            "TARMAC_RUN": started.id,
+            "TARMAC_WORKSPACE": door.place,
+            "TARMAC_PROJECT": door.project,
+            "PYTHONUNBUFFERED": "1",
+        }
+        # who reads from the terminal has to be in its foreground, where Ctrl-C reaches the script by itself
+        self._shares_terminal = os.name == "nt" or sys.stdin.isatty()
         self._process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
-            process_group=0 if os.name != "nt" else None,
+            process_group=None if self._shares_terminal else 0,
         )
 
-    def wait(self) -> tuple[int, Literal["finished", "failed", "killed"]]:
+    def wait(self) -> tuple[int, Status]:
         assert self._process.stdout is not None and self._process.stderr is not None  # noqa: PT018
         readers = [
             threading.Thread(
@@ -130,7 +169,10 @@ class _Watched:
                 try:
                     self._process.wait()
                 except KeyboardInterrupt:
-                    self._stop(signal.SIGINT)
+                    if self._shares_terminal and not self._interrupted:
+                        self._interrupted = True
+                    else:
+                        self._stop(signal.SIGINT)
         finally:
             signal.signal(signal.SIGTERM, before)
         for reader in readers:

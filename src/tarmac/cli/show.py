@@ -17,6 +17,13 @@ from tarmac.core.operation import Operation
 
 GAP = "  "
 NARROWEST = 8
+LEGIBLE = 14
+SHORT_ID = 12
+SPREAD = ("metrics", "params", "tags", "by")
+SECOND = (
+    "payload_digest", "project", "deleted_at", "heartbeat_at", "ended_at", "payload", "parent", "note", "actor",
+)  # fmt: skip
+"""Columns that give way when a terminal is narrow, the first of them first."""
 BARS = "▁▂▃▄▅▆▇█"
 SPARK = 40
 ESCAPE = re.compile("\x1b(?!\\[[0-9;]*m)")
@@ -91,25 +98,43 @@ def table(rows: list[Any]) -> str:
     columns = [key for key in names if any(row.get(key) not in (None, "", {}, []) for row in flat)]
     cells = [[cell(key, row.get(key), 200) for key in columns] for row in flat]
     widths = [max(len(key), *(len(line[i]) for line in cells)) for i, key in enumerate(columns)]
-    left_out = 0
+    left_out: list[str] = []
+    room = shutil.get_terminal_size().columns
     if sys.stdout.isatty():
-        room = shutil.get_terminal_size().columns
-        shown = max(1, min(len(columns), (room + len(GAP)) // (NARROWEST + len(GAP))))
-        left_out = len(columns) - shown
-        widths = fit(widths[:shown], room)
+        if "id" in columns and sum(widths) + len(GAP) * len(widths) > room:
+            place = columns.index("id")
+            widths[place] = min(widths[place], SHORT_ID)
+            cells = [[*line[:place], line[place][:SHORT_ID], *line[place + 1 :]] for line in cells]
+        kept = choose(columns, widths, room)
+        left_out = [columns[i] for i in range(len(columns)) if i not in kept]
+        columns, cells = [columns[i] for i in kept], [[line[i] for i in kept] for line in cells]
+        widths = fit([widths[i] for i in kept], room)
     lines = [click.style(_line(columns, widths), bold=True)]
     lines += [_line(row, widths) for row in cells]
     if left_out:
-        lines.append(f"… {left_out} more columns: a wider terminal, `--columns`, or `--json` shows them")
+        lines.append(bounded(f"… not shown: {', '.join(left_out)}; a wider terminal or --json has all", room))
     return "\n".join(lines) + "\n"
+
+
+def choose(columns: Sequence[str], widths: Sequence[int], room: int) -> list[int]:
+    """Which columns a terminal has room for: those that matter less give way first, then the last ones."""
+    kept = list(range(len(columns)))
+    giving_way = [columns.index(name) for name in SECOND if name in columns]
+    giving_way += [i for i in reversed(kept) if columns[i] not in SECOND]
+    for index in giving_way:
+        needed = sum(min(widths[i], LEGIBLE) for i in kept) + len(GAP) * (len(kept) - 1)
+        if needed <= room or len(kept) == 1:
+            break
+        kept.remove(index)
+    return kept
 
 
 def flatten(row: dict[str, Any], head: str = "") -> dict[str, Any]:
     """Tables inside a row become columns of their own: metrics.acc, params.depth."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{head}{key}.")
+        if isinstance(value, dict) and (head or key in SPREAD):
+            flat |= flatten(value, "" if key == "by" else f"{head}{key}.")
         elif key not in ("steps", "times"):
             flat[f"{head}{key}"] = value
     return flat

@@ -27,7 +27,9 @@ NEVER = frozenset({
     ".ruff_cache", ".ipynb_checkpoints", ".tox", ".nox", "mlruns", "wandb",
 })  # fmt: skip
 SECRET_FILES = re.compile(r"^(\.env(\..+)?|.*\.(pem|key|p12|pfx|kdbx)|id_(rsa|dsa|ecdsa|ed25519)|\.netrc|\.pypirc)$")
-SECRET_WORDS = re.compile(r"(?i)(pass(word|wd)?|secret|token|api[-_]?key|access[-_]?key|credential)")
+SECRET_WORDS = re.compile(
+    r"(?i)(^|[-_.])(pass(word|wd)?|secret|token|(api|access|secret|private)[-_]?key|credentials?)$"
+)
 SECRET_VALUES = re.compile(
     r"\b(AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|xox[abpr]-[\w-]{10,}|sk-[\w-]{20,}"
     r"|tarmac_[\w-]{20,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})"

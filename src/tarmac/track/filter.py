@@ -45,7 +45,7 @@ ATTRIBUTES: dict[str, str] = {
     "duration": "duration",
 }  # fmt: skip
 NUMERIC = {"started", "ended", "duration"}
-DATASET = {"name", "digest", "version", "context"}
+DATASET = {"name", "version", "digest"}
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
@@ -85,7 +85,7 @@ _TOKEN = re.compile(
     r"""\s*(?:
       (?P<text>'(?:[^'\\]|\\.|'')*')
     | (?P<quoted>"(?:[^"]|"")*"|`[^`]*`)
-    | (?P<time>[+-]\d+[smhdw]\b)
+    | (?P<time>[+-]?\d+[smhdw]\b)
     | (?P<number>[+-]?(?:\d+(?:\.\d*)?|(?<![\w"`])\.\d+)(?:[eE][+-]?\d+)?(?![\w]))
     | (?P<sign><=|>=|!=|<>|==|=|<|>)
     | (?P<mark>[(),.])
@@ -257,10 +257,10 @@ class _Parser:
 
     def _key(self) -> str:
         """A key, with the dots it may have."""
-        key = self._name() if self._next.kind != "number" else self._take().text
+        key = self._name() if self._next.kind not in ("number", "time") else self._take().text
         while self._next.kind == "mark" and self._next.text == "." and self._touches():
             self._at += 1
-            key += "." + (self._take().text if self._next.kind == "number" else self._name())
+            key += "." + (self._take().text if self._next.kind in ("number", "time") else self._name())
         return key
 
     def _take(self) -> Token:
@@ -270,7 +270,7 @@ class _Parser:
 
     def _touches(self) -> bool:
         before = self._tokens[self._at - 1]
-        return before.kind in ("word", "number") and before.at + len(before.text) == self._next.at
+        return before.kind in ("word", "number", "time") and before.at + len(before.text) == self._next.at
 
     def _attribute(self, name: str, start: Token) -> Field:
         known = ATTRIBUTES.get(name.lower())
@@ -309,6 +309,9 @@ class _Parser:
         if token.kind == "time" and field.name in ("started", "ended") and field.kind == "attribute":
             self._at += 1
             return now() + float(token.text[:-1]) * UNITS[token.text[-1]]
+        if token.kind == "time" and field == Field("attribute", "duration"):
+            self._at += 1
+            return float(token.text[:-1]) * UNITS[token.text[-1]]
         if token.kind == "number":
             self._at += 1
             if field.kind == "param" or _is_number(field):
@@ -347,12 +350,17 @@ class _Parser:
             raise _fault(self._text, self._next.at, "IN is for text; compare numbers with = < >")
         if not self.mark("("):
             raise self._unexpected("`(`")
-        values = [str(self._text_value(field))]
+        values = [self._list_value(field)]
         while self.mark(","):
-            values.append(str(self._text_value(field)))
+            values.append(self._list_value(field))
         if not self.mark(")"):
             raise self._unexpected("`,` or `)`")
         return tuple(values)
+
+    def _list_value(self, field: Field) -> str:
+        if self._next.kind == "number":  # a param is text: 6 is what '6' is
+            return self._take().text
+        return str(self._text_value(field))
 
     def _unexpected(self, wanted: str) -> Invalid:
         token = self._next

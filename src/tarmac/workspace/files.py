@@ -12,6 +12,7 @@ import msgspec
 
 from tarmac.core.digest import digest_file
 from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
+from tarmac.core.ids import short
 from tarmac.core.names import RelativePath
 from tarmac.store.operations import CommitManifest, FindMissing, ListFiles
 from tarmac.store.records import File, Manifest
@@ -41,7 +42,12 @@ def download(workspace: Workspace, run: str, path: str, target: Path) -> int:
     """Fetch a run's file to `target`, or a folder into it; how many files. Nothing is overwritten."""
     chosen = [file for file in artifacts(workspace, run) if file.path == path or _is_below(file.path, path)]
     if not chosen:
-        raise NotFound.named("file", path, [file.path for file in artifacts(workspace, run)])
+        raise NotFound.named(
+            "file",
+            path,
+            [file.path for file in artifacts(workspace, run)],
+            hint="`tarmac runs files ID --all` lists them",
+        )
     for file in chosen:
         inside = file.path[len(path) :].lstrip("/") if path else file.path
         place = target / inside if inside else (target / Path(path).name if target.is_dir() else target)
@@ -160,7 +166,7 @@ def _is_below(path: str, folder: str) -> bool:
 def _fetch(workspace: Workspace, file: Artifact, place: Path) -> None:
     assert file.digest is not None
     place.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.with_name(f".{place.name}.partial")
+    partial = place.with_name(f".{place.name}.{short()}.partial")
     try:
         with partial.open("xb") as out:
             for piece in workspace.read(file.digest):

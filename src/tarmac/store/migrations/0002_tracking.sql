@@ -107,3 +107,4 @@ CREATE TABLE run_facts (
     document {text} NOT NULL,
     source {text}
 );
+CREATE INDEX run_facts_by_source ON run_facts (source) WHERE source IS NOT NULL;

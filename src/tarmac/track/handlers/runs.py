@@ -175,6 +175,7 @@ def end_run(request: ops.EndRun, tx: Tx) -> Run:
 
 def _end(tx: Tx, key: int, status: str, at: int) -> None:
     tx.run("UPDATE runs SET status = :status, ended_at = :at WHERE key = :key", status=status, at=at, key=key)
+    curves.settle(tx, key)
 
 
 def seal(tx: Tx, key: int) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tarmac.track.points import Group, Point
 
 SUMMARY = ("run", "key", "last", "last_step", "last_at", "min", "max", "n", "tail_n", "segments")
 _FEW_KEYS = 60
+WORTH_PACKING = 16
 _OVERWRITE = "ON CONFLICT (run, key) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in SUMMARY[2:])
 _APPEND = {
     # SQLite joins bytes as text of the same bytes
@@ -125,17 +127,15 @@ Columns: TypeAlias = "tuple[array[int], array[int], array[float]]"
 
 
 def stored(read: Reader, run: int, key: int) -> list[Columns]:
-    """The parts of one curve, as they were written."""
-    parts = [
-        pts.expand_columns(bytes(row[0]))
-        for row in read.all(
-            "SELECT points FROM metric_segments WHERE run = :run AND key = :key ORDER BY number", run=run, key=key
-        )
-    ]
-    tail = read.value("SELECT points FROM metric_tails WHERE run = :run AND key = :key", run=run, key=key)
-    if tail:
-        parts.append(pts.columns(bytes(tail)))
-    return parts
+    """The parts of one curve, as they were written: in one statement, because a tail may move on at any moment."""
+    rows = read.all(
+        "SELECT number, points FROM metric_segments WHERE run = :run AND key = :key "
+        "UNION ALL SELECT -1, points FROM metric_tails WHERE run = :run AND key = :key",
+        run=run,
+        key=key,
+    )
+    parts = [pts.expand_columns(bytes(points)) for number, points in sorted(rows) if number >= 0]
+    return parts + [pts.columns(bytes(points)) for number, points in rows if number < 0]
 
 
 def whole(read: Reader, run: int, key: int) -> Columns:
@@ -156,12 +156,11 @@ def whole(read: Reader, run: int, key: int) -> Columns:
 
 
 def _is_ordered(steps: array[int], times: array[int]) -> bool:
-    if steps.tolist() != sorted(steps):
-        return False
-    if len(set(steps)) == len(steps):
+    """Whether the points stand in order already, as those of nearly every curve do."""
+    if all(map(operator.lt, steps, steps[1:])):
         return True
     moments = list(zip(steps, times, strict=True))
-    return moments == sorted(moments) and len(set(moments)) == len(moments)
+    return all(map(operator.lt, moments, moments[1:]))
 
 
 def sample(curve: Columns, most: int) -> Columns:
@@ -172,7 +171,8 @@ def sample(curve: Columns, most: int) -> Columns:
         return curve
     buckets = (most - 2) // 2  # none where there is room for the two ends only
     chosen = {0, count - 1}
-    has_nan = any(value != value for value in values)
+    total = sum(values)
+    has_nan = total != total  # or infinities of both signs: then the slower way is taken for nothing
     for bucket in range(buckets):
         start, end = bucket * count // buckets, (bucket + 1) * count // buckets
         part = values[start:end]
@@ -192,3 +192,23 @@ def sample(curve: Columns, most: int) -> Columns:
         array("q", [times[index] for index in keep]),
         array("d", [values[index] for index in keep]),
     )
+
+
+def settle(tx: Tx, run: int) -> None:
+    """The run has ended: long tails become segments, which take a third of the room."""
+    rows = tx.all(
+        f"SELECT m.{', m.'.join(SUMMARY)}, t.points FROM metrics m "
+        "JOIN metric_tails t ON t.run = m.run AND t.key = m.key WHERE m.run = :run AND m.tail_n >= :least",
+        run=run,
+        least=WORTH_PACKING,
+    )
+    if not rows:
+        return
+    tx.insert(
+        "metric_segments",
+        ("run", "key", "number", "n", "points"),
+        [(run, row[1], row[9], row[8], pts.squeeze(bytes(row[10]))) for row in rows],
+    )
+    tx.insert("metrics", SUMMARY, [(*row[:8], 0, row[9] + 1) for row in rows], otherwise=_OVERWRITE)
+    keys = ", ".join(str(row[1]) for row in rows)
+    tx.run(f"DELETE FROM metric_tails WHERE run = :run AND key IN ({keys})", run=run)

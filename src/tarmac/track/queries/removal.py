@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tarmac.store import manifests
 from tarmac.store.blobs import rows as blobs
 from tarmac.store.sql import Connection, Row, Tx
 
@@ -50,9 +51,12 @@ def weigh(connection: Connection, keys: Sequence[int]) -> tuple[int, int, int]:
         return 0, 0, 0
     chosen = ", ".join(map(str, keys))
     points = connection.value(f"SELECT coalesce(sum(n), 0) FROM metrics WHERE run IN ({chosen})")
-    files = connection.one(f"SELECT count(*), coalesce(sum(size), 0) FROM artifacts WHERE run IN ({chosen})")
+    files = connection.one(
+        f"SELECT sum(n), coalesce(sum(size), 0) FROM (SELECT count(*) AS n, max(size) AS size FROM artifacts "
+        f"WHERE run IN ({chosen}) GROUP BY digest) AS each_blob"
+    )
     assert files is not None
-    return int(points), int(files[0]), int(files[1])
+    return int(points), int(files[0] or 0), int(files[1])
 
 
 def delete(tx: Tx, keys: Sequence[int]) -> list[str]:
@@ -66,6 +70,7 @@ def delete(tx: Tx, keys: Sequence[int]) -> list[str]:
         return []
     gone = ", ".join(str(key) for key, _ in still)
     blobs.add_refs(tx, [digest for (digest,) in tx.all(f"SELECT digest FROM artifacts WHERE run IN ({gone})")], -1)
+    sources = [source for (source,) in tx.all(f"SELECT DISTINCT source FROM run_facts WHERE run IN ({gone})") if source]
     for table in OWN_TABLES:
         tx.run(f"DELETE FROM {table} WHERE run IN ({gone})")
     tx.run(f"UPDATE runs SET parent = NULL WHERE parent IN ({gone})")
@@ -75,6 +80,9 @@ def delete(tx: Tx, keys: Sequence[int]) -> list[str]:
                 f"DELETE FROM lineage WHERE project = :project AND {side} IN ({names})", project=tx.project, **values
             )
     tx.run(f"DELETE FROM runs WHERE key IN ({gone})")
+    for source in sources:  # each run has a source tree of its own; another may have been told of it all the same
+        if not tx.value("SELECT 1 FROM run_facts WHERE source = :source LIMIT 1", source=source):
+            manifests.delete(tx, source)
     return [id for _, id in still]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tarmac.core.errors import NotFound
+from tarmac.core.errors import Invalid, NotFound
 from tarmac.store.blobs import rows as blobs
 from tarmac.store.sql import Reader, Row, Tx
 from tarmac.track import points
@@ -20,6 +20,8 @@ _RUN = (
 )
 NEAREST_AMONG = 1000
 MANY = 500
+LEAST_BEGINNING = 6
+LONGEST_ID = 32
 
 # --- experiments ---
 
@@ -125,8 +127,26 @@ def run_row(read: Reader, id: str) -> Row:
         id=id,
     )
     if row is None:
-        raise unknown_run(id)
+        return run_row(read, whole_id(read, id))
     return row
+
+
+def whole_id(read: Reader, beginning: str) -> str:
+    """The one run whose id begins so: tables on a narrow screen show no more of it."""
+    found: list[Row] = []
+    if LEAST_BEGINNING <= len(beginning) < LONGEST_ID:
+        found = read.all(
+            "SELECT id FROM runs WHERE project = :project AND id > :low AND id < :high ORDER BY id LIMIT 2",
+            project=read.project,
+            low=beginning,
+            high=f"{beginning}g",  # behind every hex digit
+        )
+    if len(found) > 1:
+        raise Invalid(f"more than one run's id begins with `{beginning}`", hint="give more of it")
+    if not found:
+        raise unknown_run(beginning)
+    whole: str = found[0][0]
+    return whole
 
 
 def unknown_run(id: str) -> NotFound:
@@ -143,7 +163,7 @@ def run_keys(read: Reader, ids: Sequence[str]) -> dict[str, int]:
         found.update(rows)
     for id in ids:
         if id not in found:
-            raise unknown_run(id)
+            found[id] = run_row(read, whole_id(read, id))[0]
     return found
 
 
