@@ -27,6 +27,7 @@ if sys.platform != "win32":
 
 PIECE = 1024 * 1024
 LEAST_PARKED = 8 * PIECE
+SYNC_EVERY = 32 * PIECE
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Incoming:
     def __init__(self, folder: Path, parked: Path | None = None, offset: int = 0) -> None:
         self._folder = folder
         self._hasher = BlockHasher()
+        self._synced = 0
         try:
             self._temporary, self._file = self._open() if parked is None else self._take_up(parked, offset)
         except OSError as error:
@@ -114,6 +116,9 @@ class Incoming:
         try:
             while view:
                 view = view[self._file.write(view) :]
+            if self._hasher.size - self._synced >= SYNC_EVERY:  # a disk given all at the end keeps others waiting
+                os.fsync(self._file.fileno())
+                self._synced = self._hasher.size
         except OSError as error:
             self.abandon()
             raise translate(error, self._folder) from error

@@ -51,12 +51,9 @@ def weigh(connection: Connection, keys: Sequence[int]) -> tuple[int, int, int]:
         return 0, 0, 0
     chosen = ", ".join(map(str, keys))
     points = connection.value(f"SELECT coalesce(sum(n), 0) FROM metrics WHERE run IN ({chosen})")
-    files = connection.one(
-        f"SELECT sum(n), coalesce(sum(size), 0) FROM (SELECT count(*) AS n, max(size) AS size FROM artifacts "
-        f"WHERE run IN ({chosen}) GROUP BY digest) AS each_blob"
-    )
+    files = connection.one(f"SELECT count(*), coalesce(sum(size), 0) FROM artifacts WHERE run IN ({chosen})")
     assert files is not None
-    return int(points), int(files[0] or 0), int(files[1])
+    return int(points), int(files[0]), int(files[1])
 
 
 def delete(tx: Tx, keys: Sequence[int]) -> list[str]:
