@@ -28,7 +28,7 @@ class WebPageHook(BuildHookInterface[Any]):
     def dependencies(self) -> list[str]:
         return [] if WebPage(Path(self.root)).is_current() else [NODE]
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         page = WebPage(Path(self.root))
         if page.is_current():
             return

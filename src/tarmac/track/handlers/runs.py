@@ -88,7 +88,11 @@ def create_run(request: ops.CreateRun, tx: Tx) -> Run:
         params=request.params,
         tags=request.tags,
     )
-    parent = rows.run_row(tx, request.parent)[0] if request.parent else None
+    parent = None
+    if request.parent:
+        above = rows.run_row(tx, request.parent)
+        _refuse_deleted(request.parent, above)
+        parent = above[0]
     key = rows.add_run(tx, run, experiment, parent, tx.now if request.beats else None)
     if request.params:
         rows.put_params(tx, key, request.params)
@@ -313,7 +317,8 @@ def write_log(request: ops.WriteLog, tx: Tx) -> ops.Changed:
     row = rows.run_row(tx, request.id)
     _refuse_deleted(request.id, row)
     written = tx.run(
-        "INSERT INTO run_logs (run, start, text) VALUES (:run, :start, :text) ON CONFLICT DO NOTHING",
+        "INSERT INTO run_logs (run, start, text) VALUES (:run, :start, :text) ON CONFLICT (run, start) "
+        "DO UPDATE SET text = excluded.text WHERE length(excluded.text) > length(run_logs.text)",
         run=row[0],
         start=request.start,
         text=request.text,
