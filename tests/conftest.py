@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,10 @@ from tarmac import store
 from tarmac.core.settings import Settings
 from tarmac.store.folder import WorkspaceFolder
 from tarmac.workspace import Workspace, connect
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell that runs us in the background has turned Ctrl-C off, and everything we start would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("TARMAC_")}
 

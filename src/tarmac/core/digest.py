@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
 
 from blake3 import blake3
 
@@ -55,10 +54,3 @@ class BlockHasher:
             return b""
         last = [self._block.digest()] if self._room < BLOCK else []
         return b"".join(self._blocks + last)
-
-
-def hash_stream(stream: BinaryIO) -> BlockHasher:
-    hasher = BlockHasher()
-    while piece := stream.read(BLOCK):
-        hasher.update(piece)
-    return hasher

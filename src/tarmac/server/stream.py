@@ -18,7 +18,7 @@ from tarmac.store.blobs.folder import Incoming
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 RANGE = re.compile(rb"bytes=(\d{0,18})-(\d{0,18})")
-WRITE_AT_ONCE = 1024 * 1024
+WRITE_AT_ONCE = 4 * 1024 * 1024
 LOOK_EVERY_SECONDS = 0.2
 SIGN_OF_LIFE_SECONDS = 15.0
 EVENTS_AT_ONCE = 500
@@ -49,21 +49,27 @@ async def put_blob(
 
 
 async def _take(incoming: Incoming, receive: Receive) -> None:
-    """Write what arrives in pieces of about a megabyte."""
+    """Write what arrives in pieces of some megabytes, the next one received while the last one is written."""
     loop = asyncio.get_running_loop()
-    held, size, more = list[bytes](), 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            if held:
-                await loop.run_in_executor(None, incoming.write, b"".join(held))
-            raise Gone
-        held.append(message.get("body", b""))
-        size += len(held[-1])
-        more = message.get("more_body", False)
-        if size >= WRITE_AT_ONCE or not more:
-            await loop.run_in_executor(None, incoming.write, b"".join(held))
-            held, size = [], 0
+    held, size, more, gone = list[bytes](), 0, True, False
+    writing: asyncio.Future[None] | None = None
+    try:
+        while more:
+            message = await receive()
+            gone = message["type"] == "http.disconnect"
+            held.append(message.get("body", b""))
+            size += len(held[-1])
+            more = message.get("more_body", False) and not gone
+            if size >= WRITE_AT_ONCE or not more:
+                if writing is not None:
+                    await writing
+                writing = loop.run_in_executor(None, incoming.write, b"".join(held))
+                held, size = [], 0
+    finally:
+        if writing is not None:
+            await writing
+    if gone:
+        raise Gone
 
 
 def _offset(content_range: bytes | None) -> int:
@@ -126,8 +132,11 @@ async def get_blob(
     )
     piece: bytes | None = first
     while piece:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-        piece = await loop.run_in_executor(None, _next, pieces)
+        following = loop.run_in_executor(None, _next, pieces)  # read and verified while this one is sent
+        try:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        finally:
+            piece = await following
     await send({"type": "http.response.body", "body": b""})
 
 

@@ -88,11 +88,7 @@ def create_run(request: ops.CreateRun, tx: Tx) -> Run:
         params=request.params,
         tags=request.tags,
     )
-    parent = None
-    if request.parent:
-        above = rows.run_row(tx, request.parent)
-        _refuse_deleted(request.parent, above)
-        parent = above[0]
+    parent = rows.run_row(tx, request.parent)[0] if request.parent else None
     key = rows.add_run(tx, run, experiment, parent, tx.now if request.beats else None)
     if request.params:
         rows.put_params(tx, key, request.params)

@@ -171,7 +171,7 @@ def runs_by_key(read: Reader, keys: Sequence[int], now: int) -> list[Row]:
     """The rows of runs in the order of their keys."""
     if not keys:
         return []
-    rows = read.all(f"{_RUN} WHERE r.key IN ({', '.join(map(str, keys))})", silent=now - SILENT_AFTER)
+    rows = read.all(f"{_RUN} WHERE {_of('r.key', keys)}", run=keys[0], silent=now - SILENT_AFTER)
     place = {row[0]: row for row in rows}
     return [place[key] for key in keys]
 
@@ -203,7 +203,9 @@ Texts = dict[int, dict[str, str]]
 def texts(read: Reader, table: str, keys: Sequence[int], names: Sequence[str] | None) -> Texts:
     """Params or tags of runs: all of them, or those called so."""
     found: Texts = {key: {} for key in keys}
-    rows = read.all(f"SELECT run, key, value || rest FROM {table} WHERE {_carried_by(read, keys, names)}")
+    rows = read.all(
+        f"SELECT run, key, value || rest FROM {table} WHERE {_carried_by(read, keys, names)}", run=_first(keys)
+    )
     called = read.names.names(read, [row[1] for row in rows])
     for run, key, value in rows:
         found[run][called[key]] = value
@@ -213,7 +215,7 @@ def texts(read: Reader, table: str, keys: Sequence[int], names: Sequence[str] | 
 def last_values(read: Reader, keys: Sequence[int], names: Sequence[str] | None) -> dict[int, dict[str, float | str]]:
     """The newest value of each metric of runs."""
     found: dict[int, dict[str, float | str]] = {key: {} for key in keys}
-    rows = read.all(f"SELECT run, key, last FROM metrics WHERE {_carried_by(read, keys, names)}")
+    rows = read.all(f"SELECT run, key, last FROM metrics WHERE {_carried_by(read, keys, names)}", run=_first(keys))
     called = read.names.names(read, [row[1] for row in rows])
     for run, key, last in rows:
         # nearly every value is an ordinary number, and lists are long
@@ -221,8 +223,17 @@ def last_values(read: Reader, keys: Sequence[int], names: Sequence[str] | None) 
     return found
 
 
+def _of(column: str, keys: Sequence[int]) -> str:
+    """One run is a parameter, so that its statement is prepared once for all runs; many are a list."""
+    return f"{column} = :run" if len(keys) == 1 else f"{column} IN ({', '.join(map(str, keys)) or 'NULL'})"
+
+
+def _first(keys: Sequence[int]) -> int | None:
+    return keys[0] if keys else None
+
+
 def _carried_by(read: Reader, keys: Sequence[int], names: Sequence[str] | None) -> str:
-    where = f"run IN ({', '.join(map(str, keys)) or 'NULL'})"
+    where = _of("run", keys)
     if names is not None:
         numbers = [number for name in names if (number := read.names.number(read, name)) is not None]
         where += f" AND key IN ({', '.join(map(str, numbers)) or 'NULL'})"
