@@ -45,7 +45,7 @@ web: $(READY)                         ## build the web page into src/, after its
 	$(BIN)/python hatch_build.py --check
 
 bench: $(READY)                       ## side by side with peers and physical limits
-	$(BIN)/python bench/run.py
+	$(BIN)/python bench/run.py $(ARGS)
 
 docs: $(READY)                        ## write docs/reference/ anew
 	$(BIN)/python docs/generate.py
