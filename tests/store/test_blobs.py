@@ -33,7 +33,7 @@ class TestFolder(BlobContract):
     @pytest.fixture
     def blobs(self, tmp_path: Path) -> FolderBlobs:
         made = FolderBlobs(tmp_path / "blobs")
-        made.prepare()
+        (made.folder / "incoming").mkdir(parents=True)
         return made
 
     def damage(self, blobs: FolderBlobs, stored: Stored, at: int) -> None:

@@ -112,10 +112,6 @@ def _layout(count: int) -> Struct:
     return Struct("<" + "qqd" * count)
 
 
-def unpack(data: bytes) -> list[Point]:
-    return list(Struct("<qqd").iter_unpack(data))
-
-
 def columns(data: bytes) -> tuple[array[int], array[int], array[float]]:
     """Steps, times and values, without making an object of every point."""
     integers, doubles = array("q"), array("d")
@@ -128,12 +124,6 @@ def squeeze(data: bytes) -> bytes:
     """A segment as it is stored: by columns, so that what repeats lies together, then compressed."""
     steps, times, values = columns(data)
     return zlib.compress(steps.tobytes() + times.tobytes() + values.tobytes(), 1)
-
-
-def expand(stored: bytes) -> bytes:
-    """A segment's points as they were in the tail."""
-    steps, times, values = expand_columns(stored)
-    return pack(list(zip(steps, times, values, strict=True)))
 
 
 def expand_columns(stored: bytes) -> tuple[array[int], array[int], array[float]]:

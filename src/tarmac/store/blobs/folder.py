@@ -162,9 +162,6 @@ class FolderBlobs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def prepare(self) -> None:
-        (self.folder / "incoming").mkdir(parents=True, exist_ok=True)
-
     def receive(self) -> Incoming:
         return Incoming(self.folder)
 
