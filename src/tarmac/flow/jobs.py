@@ -73,12 +73,11 @@ class RunningJob:
         self._log.ship(last=True)
         answer_text = msgspec.json.encode(answer).decode() if error is None else ""
         error_text = msgspec.json.encode(error.to_json()).decode() if error is not None else ""
-        self.store.writer.call(
-            lambda batch: (
-                self._tell(batch),
-                queries.finish(batch.connection, self.id, self._attempt, state, answer_text, error_text, batch.now),
-            )
-        )
+        self.store.writer.call(lambda batch: self._finish(batch, state, answer_text, error_text))
+
+    def _finish(self, batch: Batch, state: str, answer: str, error: str) -> None:
+        self._tell(batch)
+        queries.finish(batch.connection, self.id, self._attempt, state, answer, error, batch.now)
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
@@ -149,10 +148,7 @@ def end_lost(store: Store, id: str, attempt: int, exit_code: int) -> None:
         hint=f"`tarmac jobs resume {id}` goes on from its last checkpoint",
     )
     text = msgspec.json.encode(error.to_json()).decode()
-    lost = store.writer.call(
-        lambda batch: queries.finish(batch.connection, id, attempt, "interrupted", "", text, now())
-    )
     log = LogFile(store, id, log_path(store, id, attempt))
-    if lost:
-        log.ship(last=True)
+    log.ship(last=True)  # first: whoever sees the job ended reads its whole log
+    store.writer.call(lambda batch: queries.finish(batch.connection, id, attempt, "interrupted", "", text, now()))
     log.remove()

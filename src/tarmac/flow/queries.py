@@ -143,19 +143,17 @@ def checkpoint(connection: Connection, id: str, text: str) -> None:
     connection.run("UPDATE jobs SET checkpoint = :text WHERE id = :id", text=text, id=id)
 
 
-def finish(connection: Connection, id: str, attempt: int, state: str, answer: str, error: str, now: int) -> bool:
-    """The end of one attempt at a job; False if it had ended already or another attempt has begun."""
-    return bool(
-        connection.run(
-            "UPDATE jobs SET state = :state, answer = :answer, error = :error, heartbeat_at = :now, ended_at = :now "
-            "WHERE id = :id AND tries = :attempt AND state IN ('queued', 'running')",
-            attempt=attempt,
-            state=state,
-            answer=answer,
-            error=error,
-            now=now,
-            id=id,
-        )
+def finish(connection: Connection, id: str, attempt: int, state: str, answer: str, error: str, now: int) -> None:
+    """The end of one attempt at a job; nothing if it had ended already or another attempt has begun."""
+    connection.run(
+        "UPDATE jobs SET state = :state, answer = :answer, error = :error, heartbeat_at = :now, ended_at = :now "
+        "WHERE id = :id AND tries = :attempt AND state IN ('queued', 'running')",
+        attempt=attempt,
+        state=state,
+        answer=answer,
+        error=error,
+        now=now,
+        id=id,
     )
 
 
