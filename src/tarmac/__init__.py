@@ -6,17 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["TarmacError", "Workspace", "connect", "runs"]
+__all__ = ["Run", "TarmacError", "Workspace", "connect", "current_run", "run", "runs"]
 
 if TYPE_CHECKING:
     from tarmac.core.errors import TarmacError
+    from tarmac.logging.run import Run
+    from tarmac.logging.start import current_run, run
     from tarmac.workspace import Workspace, connect
     from tarmac.workspace.frames import runs
 
 _HOMES = {
+    "Run": "tarmac.logging.run",
     "TarmacError": "tarmac.core.errors",
     "Workspace": "tarmac.workspace",
     "connect": "tarmac.workspace",
+    "current_run": "tarmac.logging.start",
+    "run": "tarmac.logging.start",
     "runs": "tarmac.workspace.frames",
 }
 

@@ -9,10 +9,10 @@ import click
 from tarmac import store
 from tarmac.core import project_file
 from tarmac.core.errors import Conflict, Invalid, bounded
+from tarmac.core.places import check_project
 from tarmac.core.secrets import mask_url
 from tarmac.core.settings import Settings
 from tarmac.store import folder as folders
-from tarmac.workspace import check_project
 
 
 @click.command("init")

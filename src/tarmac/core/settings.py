@@ -31,6 +31,8 @@ SETTINGS = (
     ),
     Setting("TARMAC_RUN", "The run that a script belongs to; `tarmac run` sets it for the script it starts."),
     Setting("TARMAC_STATE", "Where tokens of local servers are kept. Default: the user's state folder."),
+    Setting("TARMAC_SPOOL", "Where runs lie until they are in the workspace. Default: inside it, or the state folder."),
+    Setting("TARMAC_OFFLINE", "`1` keeps runs on this machine until `tarmac sync` sends them."),
     Setting("TARMAC_TRACEBACK", "`1` shows the traceback of a fault of tarmac's own."),
     Setting("TARMAC_PROVE", "`1` runs tests at their full size (`make prove` sets it)."),
 )
@@ -43,6 +45,9 @@ class Settings:
     token: str | None = None
     ledger_key: str | None = None
     state: Path = Path("~/.local/state/tarmac")
+    spool: Path | None = None
+    run: str | None = None
+    offline: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -62,4 +67,7 @@ class Settings:
             token=values.get("TARMAC_TOKEN") or None,
             ledger_key=values.get("TARMAC_LEDGER_KEY") or None,
             state=Path(state).expanduser(),
+            spool=Path(values["TARMAC_SPOOL"]).expanduser() if values.get("TARMAC_SPOOL") else None,
+            run=values.get("TARMAC_RUN") or None,
+            offline=values.get("TARMAC_OFFLINE", "") not in ("", "0"),
         )

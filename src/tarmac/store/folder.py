@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from tarmac.core import places
 from tarmac.core.digest import digest
 from tarmac.core.errors import Full, Invalid, NewerFormat, NotAWorkspace, ReadOnly
 from tarmac.core.files import write_private
@@ -23,7 +24,6 @@ from tarmac.core.ids import time_ordered
 from tarmac.core.locks import locked
 from tarmac.core.secrets import Secret, resolve
 
-FOLDER_NAME = ".tarmac"
 FORMAT = 1
 NETWORK_FILE_SYSTEMS = {
     "nfs",
@@ -53,7 +53,7 @@ class WorkspaceFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.description_file = path / "workspace.toml"
+        self.description_file = path / places.DESCRIPTION_FILE
         self.database_file = path / "store.db"
         self.key_file = path / "keys" / "ledger.key"
         self.blobs = path / "blobs"
@@ -154,17 +154,13 @@ def key_fingerprint(key: bytes) -> str:
 
 def find(start: Path) -> WorkspaceFolder | None:
     """The nearest workspace, here or upwards."""
-    for folder in (start, *start.parents):
-        if folder.name == FOLDER_NAME and (folder / "workspace.toml").is_file():
-            return WorkspaceFolder(folder)
-        if (folder / FOLDER_NAME / "workspace.toml").is_file():
-            return WorkspaceFolder(folder / FOLDER_NAME)
-    return None
+    found = places.find(start)
+    return WorkspaceFolder(found) if found else None
 
 
 def at(place: Path) -> WorkspaceFolder:
     """The workspace that a person means by `place`: the folder itself, or the one that holds it."""
-    return WorkspaceFolder(place if place.name == FOLDER_NAME else place / FOLDER_NAME)
+    return WorkspaceFolder(places.at(place))
 
 
 def database_url(store: str) -> Secret | None:

@@ -18,9 +18,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tarmac.core import project_file
+from tarmac.core import places
 from tarmac.core.errors import Cancelled, Invalid, NotAWorkspace, bounded, from_json
-from tarmac.core.names import ProjectName
 from tarmac.core.operation import Operation, Started, check, spec_of
 from tarmac.core.settings import Settings
 from tarmac.door import catalog
@@ -190,8 +189,8 @@ def connect(
     """
     settings = settings or Settings.from_environment()
     where = where or settings.workspace
-    project = check_project(project or settings.project)
-    if isinstance(where, str) and where.startswith(("http://", "https://")):
+    project = places.check_project(project or settings.project)
+    if isinstance(where, str) and places.is_address(where):
         return _connect_remote(where, project, settings)
     if isinstance(where, str) and "://" in where:
         raise Invalid(
@@ -202,29 +201,8 @@ def connect(
 
 
 def _connect_remote(url: str, project: str | None, settings: Settings) -> RemoteWorkspace:
-    hint = "like https://host or https://host/p/PROJECT"
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:  # a port that is none, half an IPv6 address
-        raise Invalid(f"`{bounded(url)}` is not a server's address: {error}", hint=hint) from None
-    base, _, named = parts.path.rstrip("/").partition("/p/")
-    if not host or named.count("/"):
-        raise Invalid(f"`{bounded(url)}` is not a server's address", hint=hint)
-    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{base}"
-    named = check_project(named or None) or "default"
-    return RemoteWorkspace(address, project or named, settings.token or local_token(settings, address))
-
-
-def check_project(name: str | None) -> str | None:
-    """The name of a project, refused before anything is opened or sent if it cannot be one."""
-    try:
-        return msgspec.convert(name, ProjectName | None)
-    except msgspec.ValidationError:
-        raise Invalid(
-            f"`{bounded(name)}` cannot be the name of a project",
-            hint="1 to 63 of a-z, 0-9, dot, dash and underscore, with a letter or digit at both ends",
-        ) from None
+    address, named = places.address(url)
+    return RemoteWorkspace(address, project or named or "default", settings.token or local_token(settings, address))
 
 
 def token_file(settings: Settings, url: str) -> Path:
@@ -259,8 +237,7 @@ def _open_local(place: Path | None, project: str | None, create: bool, settings:
         raise NotAWorkspace.at(start)
     try:
         if project is None:
-            file = project_file.find(start if start.is_dir() else start.parent)
-            project = project_file.load(file).project.name if file else "default"
+            project = places.project_here(start)
         opened.project_key(project, create=True)
     except BaseException:
         opened.close()

@@ -1,0 +1,133 @@
+"""The carrier, as training sees it: a process of its own that brings spools to their workspace.
+
+One carrier serves all spools of a folder; it is started by the first run that finds none and goes when nothing is left
+to do. Training never waits for it but at the end, and only while it gets on.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from tarmac.core.locks import FileLock
+from tarmac.logging.place import Place
+
+LOCK_FILE, WAKE_FILE, LOG_FILE, STATE_FILE = "carrier.lock", "wake", "carrier.log", "state.json"
+START_SECONDS = 10.0
+SHELL = '"$@" </dev/null >>"$TARMAC_CARRIER_LOG" 2>&1 &'
+
+
+class State(msgspec.Struct, frozen=True):
+    """What the carrier says of one spool."""
+
+    carried: int
+    """Bytes of the spool that are in the workspace."""
+    trouble: str = ""
+    """Why it does not get on; empty while it does."""
+
+
+def ensure(place: Place) -> bool:
+    """Wake the carrier of a place's spools, or start one. False where no process can be started."""
+    spools = place.spools
+    if _is_there(spools):
+        wake(spools)
+        return True
+    words = [
+        sys.executable,
+        "-P",
+        "-m",
+        "tarmac.workspace.carrier",
+        str(spools),
+        place.where,
+        *(["--offline"] * place.offline),
+    ]
+    # whoever trains may have found us through sys.path alone
+    here = str(Path(__file__).resolve().parents[2])
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, here] if here not in paths else paths)}
+    try:
+        if os.name == "nt":
+            subprocess.Popen(
+                words,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                creationflags=getattr(subprocess, "DETACHED_PROCESS", 0),
+            )
+        else:
+            # the shell hands it to the system at once: it outlives us, and is no child that somebody could wait for
+            environment["TARMAC_CARRIER_LOG"] = str(spools / LOG_FILE)
+            subprocess.run(
+                ["/bin/sh", "-c", SHELL, "sh", *words],
+                env=environment,
+                start_new_session=True,
+                timeout=START_SECONDS,
+                check=False,
+            )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
+
+
+def _is_there(spools: Path) -> bool:
+    lock = FileLock(spools / LOCK_FILE)
+    try:
+        if not lock.acquire(wait=False):
+            return True
+        lock.release()
+    except OSError:
+        return False
+    finally:
+        lock.close()
+    return False
+
+
+def wake(spools: Path) -> None:
+    """Say that there is something to do now; it would be seen a moment later anyway."""
+    try:
+        pipe = os.open(spools / WAKE_FILE, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return
+    try:
+        os.write(pipe, b"\n")
+    except OSError:
+        pass
+    finally:
+        os.close(pipe)
+
+
+def state(spool: Path) -> State | None:
+    try:
+        return msgspec.json.decode((spool / STATE_FILE).read_bytes(), type=State)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def wait(spool: Path, seconds: float, tell: Callable[[State | None], None]) -> State | None:
+    """Until all is in the workspace (None), or the carrier cannot get on, or the time is over.
+
+    `tell` is called now and then. A carrier that gets on may take longer than `seconds` from one step to the next.
+    """
+    pause, began, carried = 0.002, time.monotonic(), -1
+    moved = began
+    while spool.exists():
+        found, now = state(spool), time.monotonic()
+        if found is not None and found.carried != carried:
+            carried, moved = found.carried, now
+        if found is not None and found.trouble:
+            return found
+        if now - moved > seconds:
+            return found or State(0, "nothing carries it")
+        if found is None and now - began > START_SECONDS and not _is_there(spool.parent):
+            return State(0, "nothing carries it")
+        tell(found)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+    return None

@@ -1,0 +1,268 @@
+"""A run, as the code that runs in it sees it: each call leaves a record in the spool of this process, and no more.
+
+No method raises into training. What is wrong in itself, a name that cannot be one, a file that is not there, is said
+by those that are no part of a loop: `save`, `use`, `model`, and the start of the run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Literal
+
+import msgspec
+
+from tarmac.core.clock import now
+from tarmac.core.errors import Invalid, bounded
+from tarmac.core.ids import short
+from tarmac.core.names import Name
+from tarmac.formats.spool import AnyRecord, Begin, End, Note, Params, Points, Tags, Used
+from tarmac.logging import carrier, values
+from tarmac.logging.complaints import Complaints, say
+from tarmac.logging.place import Place
+from tarmac.logging.spool import Spool
+
+Status = Literal["finished", "failed", "killed"]
+PATIENCE_SECONDS = 60.0
+LARGEST_STEP = 2**63 - 1
+
+current: ContextVar[Run | None] = ContextVar("tarmac_run", default=None)
+
+
+class Run:
+    """Made by `tarmac.run(...)`. A quiet one, of a process that leaves writing to another, keeps nothing."""
+
+    def __init__(
+        self,
+        place: Place,
+        begin: Begin,
+        *,
+        strict: bool = False,
+        patience: float = PATIENCE_SECONDS,
+        quiet: bool = False,
+    ) -> None:
+        self.place = place
+        self.begun = begin
+        self.id = begin.run
+        self.name = begin.name or f"run-{begin.run[6:12]}"
+        self.experiment = begin.experiment or "default"
+        self.ended = False
+        self.quiet = quiet
+        self.patience = patience
+        self._spool: Spool | None = None
+        self._lock = threading.Lock()
+        self._complain = Complaints(
+            self.name, strict=strict, keep=lambda kind, text: self._append(Tags({f"tarmac.warning.{kind}": text}))
+        )
+        self._step = -1
+        self._params: dict[str, str] = {}
+        self._tokens: list[Token[Run | None]] = []
+
+    # --- what is said of a run ---
+
+    def log(self, metrics: Mapping[str, Any] | None = None, step: int | None = None, **more: Any) -> None:
+        """Add a point to each of some metrics; without a step it is the next one."""
+        try:
+            at = time.time_ns() // 1_000_000
+            if more:
+                metrics = {**(metrics or {}), **more}
+            self._step = step = self._step + 1 if step is None else step if type(step) is int else self._whole(step)
+            points: dict[str, float] = {}
+            for name, value in (metrics or {}).items():
+                try:
+                    points[values.key(name)] = value if type(value) is float else values.number(value)
+                except Exception as error:  # noqa: BLE001 - one bad value must not cost the others
+                    self._judge(name, value, error, points)
+            spool = self._spool or self._open()
+            if points and spool is not None:
+                spool.append(Points(step, at, points), len(points))
+        except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
+            self._complain("log", error, "a point was left out")
+
+    def params(self, given: Any = None, /, **more: Any) -> None:
+        """Record how this run is set up: a mapping, or an object that holds settings. Nested names are joined by dots.
+
+        A param that is there already keeps its value.
+        """
+        try:
+            fresh = {}
+            for key, value in [*(values.pairs(given) if given is not None else ()), *more.items()]:
+                text = self._text(key, value)
+                before = None if text is None else self._params.setdefault(key, text)
+                if before != text:
+                    self._complain("param", None, f"param `{bounded(key)}` is `{bounded(before)}` and stays so")
+                elif text is not None:
+                    fresh[key] = text
+        except TypeError as error:
+            return self._complain("params", error, "params were left out")
+        return self._append(Params(fresh)) if fresh else None
+
+    def tag(self, given: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        """Set tags; a tag may change."""
+        texts = {str(key): self._text(key, value) for key, value in {**(given or {}), **more}.items()}
+        kept = {key: text for key, text in texts.items() if text is not None}
+        if kept:
+            self._append(Tags(kept))
+
+    def note(self, text: str) -> None:
+        """Write what a person should know of this run, in place of what was written before."""
+        self._append(Note(values.text(text)[:20_000]))
+
+    def use(self, name: str, about: str = "") -> None:
+        """Record that this run was given a data set or a package: `churn-data@v3`."""
+        what, _, version = name.rpartition("@") if "@" in name else (name, "", "")
+        try:
+            msgspec.convert(what, Name)
+        except msgspec.ValidationError:
+            raise Invalid(f"`{bounded(name)}` names nothing that could be used", hint="like churn-data@v3") from None
+        self._append(Used(what, version, about))
+
+    def _judge(self, name: Any, value: Any, error: Exception, points: dict[str, float]) -> None:
+        """What is no number: metrics one level deeper (`{"train": {"loss": 1}}` is train/loss), or nothing."""
+        if not isinstance(value, Mapping):
+            return self._complain("value", error, f"metric `{bounded(name)}` was left out")
+        for below, inner in value.items():
+            try:
+                points[values.key(f"{name}/{below}")] = values.number(inner)
+            except Exception as fault:  # noqa: BLE001 - as above
+                self._complain("value", fault, f"metric `{bounded(name)}/{bounded(below)}` was left out")
+        return None
+
+    def _whole(self, step: Any) -> int:
+        whole = int(step)
+        if whole != step or abs(whole) > LARGEST_STEP:
+            self._complain("step", None, f"`{bounded(step)}` is no step, {whole} was taken")
+        return max(-LARGEST_STEP, min(whole, LARGEST_STEP))
+
+    def _text(self, key: Any, value: Any) -> str | None:
+        try:
+            values.key(key)
+            return values.text(value)
+        except Exception as error:  # noqa: BLE001 - a __str__ that raises, a key that is none
+            self._complain("text", error, f"`{bounded(key)}` was left out")
+            return None
+
+    # --- where it goes ---
+
+    def open(self) -> None:
+        """Begin the spool now, and see to it that it is carried."""
+        if self._open() is not None and not carrier.ensure(self.place):
+            self._complain("carrier", None, "no process could be started; `tarmac sync` brings this run to its place")
+
+    def _append(self, record: AnyRecord) -> None:
+        try:
+            spool = self._spool or self._open()
+            if spool is not None:
+                spool.append(record)
+        except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
+            self._complain("record", error, "a record was left out")
+
+    def _open(self) -> Spool | None:
+        """This process's own spool, made when the first record needs it."""
+        if self.quiet:
+            return None
+        if self.ended:
+            self._complain("ended", None, "nothing is recorded after its end")
+            return None
+        with self._lock:
+            if self._spool is None:
+                try:
+                    folder = self.place.new_spool(short())
+                    begin = msgspec.structs.replace(self.begun, place=str(folder), pid=os.getpid())
+                    self._spool = Spool.make(folder, begin)
+                except OSError as error:
+                    self.quiet = True  # nothing can be kept: said once, and training goes on
+                    self._complain("spool", error, f"{self.place.spools} cannot be written; this run is not recorded")
+            return self._spool
+
+    def forked(self) -> None:
+        """In a child: write to a spool of our own, begin and end nothing."""
+        self._lock = threading.Lock()
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            spool.forget()
+        self.begun = as_worker(self.begun)
+
+    # --- its end ---
+
+    def end(self, status: Status = "finished") -> None:
+        """End the run, and wait until it is in the workspace, for as long as that gets on."""
+        with self._lock:
+            if self.ended:
+                return
+            for kind, count in self._complain.repeated().items():
+                if self._spool is not None:
+                    self._spool.append(Tags({f"tarmac.warnings.{kind}": str(count)}))
+            self.ended = True
+            spool, self._spool = self._spool, None
+        if spool is not None:
+            spool.close(End(status if self.begun.owner else "", max(now(), self.begun.at)))
+            self._wait(spool)
+
+    def _wait(self, spool: Spool) -> None:
+        if self.place.offline:
+            return
+        carrier.wake(self.place.spools)
+        began = told = time.monotonic()
+
+        def tell(state: carrier.State | None) -> None:
+            nonlocal told
+            if time.monotonic() - told > 1 and sys.stderr is not None and sys.stderr.isatty():
+                told = time.monotonic()
+                share = f"{100 * state.carried // max(spool.size, 1)} %" if state else "0 %"
+                say(f"\rrun {self.name}: {share} is in the workspace; Ctrl-C leaves the rest to `tarmac sync`", end="")
+
+        try:
+            left = carrier.wait(spool.folder, self.patience, tell)
+        except KeyboardInterrupt:
+            left = carrier.State(0, "interrupted")
+        if told != began:
+            say("")
+        if left is not None:
+            say(
+                f"tarmac: run {self.name} is not whole in {self.place.where} yet: {left.trouble or 'it takes long'}; "
+                f"it lies safe in {spool.folder}, and `tarmac sync` sends it"
+            )
+
+    def __enter__(self) -> Run:
+        self._tokens.append(current.set(self))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            current.reset(self._tokens.pop())
+        except (ValueError, IndexError):  # left in another context than it was entered in: a generator, another task
+            pass
+        self.end(status_of(error))
+
+    # --- how it is shown, and sent to workers ---
+
+    @property
+    def url(self) -> str:
+        """Where to look at it."""
+        return f"{self.place.page}/runs/{self.id}" if self.place.is_server else f"{self.place.where} run {self.id}"
+
+    def __repr__(self) -> str:
+        state = "quiet" if self.quiet else "ended" if self.ended else "running"
+        return f"<run {self.name} {self.id} of {self.experiment}: {state}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from tarmac.logging import start
+
+        return start.attach, (self.place, as_worker(self.begun), self.quiet)
+
+
+def as_worker(begun: Begin) -> Begin:
+    """What a process says that writes to a run another one begins and ends."""
+    return msgspec.structs.replace(begun, owner=False, capture=False, meter=False, resume=False)
+
+
+def status_of(error: BaseException | None) -> Status:
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return "finished"
+    return "killed" if isinstance(error, KeyboardInterrupt) else "failed"
