@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from tarmac.cli.common import add_options, opened, take_options
 from tarmac.core.clock import now
 from tarmac.core.errors import Conflict, Invalid, NotFound, TarmacError
-from tarmac.core.secrets import MASK
+from tarmac.core.secrets import mask_value
 from tarmac.logging import capture
 from tarmac.logging.system import Meter
 from tarmac.track.operations import BeatRun, CreateRun, DescribeRun, EndRun, GetRun, LogRun, Point, WriteLog
@@ -101,7 +101,7 @@ def end(door: Workspace, started: Run, status: Status) -> Run:
 
 def _shown(params: dict[str, str]) -> dict[str, str]:
     """Params as they may be kept: the script gets a secret, the store does not."""
-    return {key: MASK if capture.SECRET_WORDS.search(key) else value for key, value in params.items()}
+    return {key: mask_value(key, value) for key, value in params.items()}
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -114,7 +114,7 @@ def _pair(text: str) -> tuple[str, str]:
 def describe(door: Workspace, started: Run, script: Path, command: list[str]) -> None:
     """Keep how the run was started. What fails here costs the description, not the run."""
     try:
-        facts = capture.facts([Path(command[0]).name, *command[1:]])
+        facts = capture.facts([Path(command[0]).name, *command[1:]], Path.cwd())
         tree = capture.source_tree(script.resolve().parent)
         facts["left_out"] = dict(list(tree.left_out.items())[: capture.MOST_NAMED])
         source = commit(door, "source", tree.root, tree.files)

@@ -14,6 +14,14 @@ MASK = "***"
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@\s:]*):[^\s?]*@")
 _PASSWORD_IN_QUERY = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&\s]*", re.IGNORECASE)
 
+SECRET_WORDS = re.compile(
+    r"(?i)(^|[-_.])(pass(word|wd)?|secret|token|(api|access|secret|private)[-_]?key|credentials?)$"
+)
+SECRET_VALUES = re.compile(
+    r"\b(AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|xox[abpr]-[\w-]{10,}|sk-[\w-]{20,}"
+    r"|tarmac_[\w-]{20,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})"
+)
+
 
 class Secret:
     """A value that shows itself only when asked by name."""
@@ -76,3 +84,24 @@ def _from_keyring(rest: str) -> Secret:
 def mask_url(url: str) -> str:
     """A URL that can be shown: without its password."""
     return _PASSWORD_IN_QUERY.sub(rf"\1={MASK}", _PASSWORD_IN_URL.sub(rf"\1:{MASK}@", url))
+
+
+def mask_words(words: list[str]) -> list[str]:
+    """A command line without what looks like a secret: `--token X`, `--password=X`, well-known forms of keys."""
+    shown, hide_next = [], False
+    for word in words:
+        name, mark, _ = word.partition("=")
+        if hide_next:
+            shown.append(MASK)
+            hide_next = False
+        elif mark and SECRET_WORDS.search(name):
+            shown.append(f"{name}={MASK}")
+        else:
+            hide_next = word.startswith("-") and bool(SECRET_WORDS.search(word))
+            shown.append(SECRET_VALUES.sub(MASK, mask_url(word)))
+    return shown
+
+
+def mask_value(name: str, value: str) -> str:
+    """A named value as it may be kept."""
+    return MASK if SECRET_WORDS.search(name) else SECRET_VALUES.sub(MASK, value)

@@ -56,6 +56,8 @@ class Begin(Record, frozen=True, tag="begin"):
     capture: bool = True
     meter: bool = True
     seeds: dict[str, Any] = {}
+    adopts: bool = False
+    """Whether this is the run that `tarmac run` started around the process."""
     resume: bool = False
     """Whether the run exists and has to be let go on."""
     version: str = ""

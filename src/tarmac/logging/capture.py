@@ -9,13 +9,15 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tarmac.core.secrets import MASK, mask_url
+from tarmac.core.secrets import mask_url, mask_words
 
 LARGEST_FILE = 10 * 1024 * 1024
 LARGEST_TREE = 100 * 1024 * 1024
@@ -26,13 +28,6 @@ NEVER = frozenset({
     ".ruff_cache", ".ipynb_checkpoints", ".tox", ".nox", "mlruns", "wandb",
 })  # fmt: skip
 SECRET_FILES = re.compile(r"^(\.env(\..+)?|.*\.(pem|key|p12|pfx|kdbx)|id_(rsa|dsa|ecdsa|ed25519)|\.netrc|\.pypirc)$")
-SECRET_WORDS = re.compile(
-    r"(?i)(^|[-_.])(pass(word|wd)?|secret|token|(api|access|secret|private)[-_]?key|credentials?)$"
-)
-SECRET_VALUES = re.compile(
-    r"\b(AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|xox[abpr]-[\w-]{10,}|sk-[\w-]{20,}"
-    r"|tarmac_[\w-]{20,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})"
-)
 GIT_SECONDS = 5
 
 
@@ -45,11 +40,11 @@ class Tree:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def facts(command: list[str]) -> dict[str, Any]:
-    """What can be said of this machine, this interpreter and this command in a few milliseconds."""
+def facts(command: list[str], folder: Path, python: str = "", paths: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """What can be said of this machine and of a command; of this interpreter, or of one with other paths."""
     found: dict[str, Any] = {
         "command": " ".join(mask_words(command)),
-        "folder": str(Path.cwd()),
+        "folder": str(folder),
         "machine": {
             "host": platform.node(),
             "system": f"{platform.system()} {platform.release()}",
@@ -57,33 +52,18 @@ def facts(command: list[str]) -> dict[str, Any]:
             "cores": os.cpu_count(),
             "memory": _memory(),
         },
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "packages": packages(),
+        "python": python or f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": packages(paths),
     }
-    found |= git(Path.cwd())
+    found |= git(folder)
     return found
 
 
-def mask_words(words: list[str]) -> list[str]:
-    """A command line without what looks like a secret: `--token X`, `--password=X`, well-known forms of keys."""
-    shown, hide_next = [], False
-    for word in words:
-        name, mark, _ = word.partition("=")
-        if hide_next:
-            shown.append(MASK)
-            hide_next = False
-        elif mark and SECRET_WORDS.search(name):
-            shown.append(f"{name}={MASK}")
-        else:
-            hide_next = word.startswith("-") and bool(SECRET_WORDS.search(word))
-            shown.append(SECRET_VALUES.sub(MASK, mask_url(word)))
-    return shown
-
-
-def packages() -> dict[str, str]:
-    """What is installed beside this interpreter."""
+@lru_cache(maxsize=8)
+def packages(paths: tuple[str, ...] | None = None) -> dict[str, str]:
+    """What is installed beside this interpreter, or on other paths."""
     found = {}
-    for distribution in metadata.distributions():
+    for distribution in metadata.distributions(path=list(sys.path if paths is None else paths)):
         name = distribution.metadata["Name"]
         if name:
             found[name.lower()] = distribution.version

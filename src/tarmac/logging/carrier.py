@@ -19,8 +19,8 @@ from tarmac.core.locks import FileLock
 from tarmac.logging.place import Place
 
 LOCK_FILE, WAKE_FILE, LOG_FILE, STATE_FILE = "carrier.lock", "wake", "carrier.log", "state.json"
-START_SECONDS = 10.0
-SHELL = '"$@" </dev/null >>"$TARMAC_CARRIER_LOG" 2>&1 &'
+START_SECONDS = 5.0
+SHELL = 'log="$1"; shift; "$@" </dev/null >>"$log" 2>&1 &'
 
 
 class State(msgspec.Struct, frozen=True):
@@ -63,9 +63,8 @@ def ensure(place: Place) -> bool:
             )
         else:
             # the shell hands it to the system at once: it outlives us, and is no child that somebody could wait for
-            environment["TARMAC_CARRIER_LOG"] = str(spools / LOG_FILE)
             subprocess.run(
-                ["/bin/sh", "-c", SHELL, "sh", *words],
+                ["/bin/sh", "-c", SHELL, "sh", str(spools / LOG_FILE), *words],
                 env=environment,
                 start_new_session=True,
                 timeout=START_SECONDS,

@@ -21,6 +21,7 @@ from tarmac.core.clock import now
 from tarmac.core.errors import Invalid, bounded
 from tarmac.core.ids import short
 from tarmac.core.names import Name
+from tarmac.core.secrets import mask_value
 from tarmac.formats.spool import AnyRecord, Begin, End, Note, Params, Points, Tags, Used
 from tarmac.logging import carrier, values
 from tarmac.logging.complaints import Complaints, say
@@ -141,8 +142,7 @@ class Run:
 
     def _text(self, key: Any, value: Any) -> str | None:
         try:
-            values.key(key)
-            return values.text(value)
+            return mask_value(values.key(key), values.text(value))
         except Exception as error:  # noqa: BLE001 - a __str__ that raises, a key that is none
             self._complain("text", error, f"`{bounded(key)}` was left out")
             return None
@@ -259,7 +259,7 @@ class Run:
 
 def as_worker(begun: Begin) -> Begin:
     """What a process says that writes to a run another one begins and ends."""
-    return msgspec.structs.replace(begun, owner=False, capture=False, meter=False, resume=False)
+    return msgspec.structs.replace(begun, owner=False, adopts=False, capture=False, meter=False, resume=False)
 
 
 def status_of(error: BaseException | None) -> Status:

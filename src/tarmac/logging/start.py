@@ -87,9 +87,11 @@ def run(
         folder=_here(),
         script=_script(),
         packages=list(sys.path),
+        python=f"{sys.implementation.name} {'.'.join(map(str, sys.version_info[:3]))}",
         capture=capture and owner,
         meter=meter and owner,
         seeds=seeds.known() if owner else {},
+        adopts=around is not None,
         resume=resume is not None,
         version=__version__,
     )

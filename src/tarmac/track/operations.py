@@ -38,6 +38,7 @@ Experiments = Annotated[list[Name], Meta(max_length=1000, description="names or 
 Ids = Annotated[list[Id], Meta(max_length=10_000, description="at most 10,000 ids")]
 Step = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 At = Annotated[int, Meta(ge=0, le=2**62, description="milliseconds since 1970; 0 is now")]
+RunId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$(?!\n)", description="32 hex digits")]
 Point = tuple[Name, Number, Step, At]
 Points = Annotated[list[Point], Meta(max_length=100_000, description="points as [key, value, step, time]")]
 Texts = Annotated[dict[Name, Value], Meta(max_length=10_000, description="at most 10,000 names with text")]
@@ -155,8 +156,12 @@ class CreateRun(Command[Run], frozen=True, kw_only=True):
     """Start a run in an experiment; an experiment that does not exist yet is made."""
 
     experiment: Name = "default"
+    id: Annotated[
+        RunId | None, Meta(description="made by the caller; a run that is there already is answered with")
+    ] = None
     name: Name | None = None
     parent: Id | None = None
+    started_at: At = 0
     params: Texts = {}
     tags: Texts = {}
     note: Note = ""
@@ -174,6 +179,8 @@ class LogRun(Command[Logged], frozen=True, kw_only=True):
     params: Texts = {}
     tags: Texts = {}
     ended: Annotated[bool, Meta(description="also when the run has ended")] = False
+    spool: Annotated[Id | None, Meta(description="the spool this comes from; taken in once up to each position")] = None
+    position: Annotated[int, Meta(ge=0, le=2**62, description="where in the spool this batch ends")] = 0
 
 
 @operation("runs.beat", needs="write", positional=("id",))
@@ -185,10 +192,14 @@ class BeatRun(Command[Changed], frozen=True, kw_only=True):
 
 @operation("runs.end", needs="write", positional=("id",))
 class EndRun(Command[Run], frozen=True, kw_only=True):
-    """End a run; its params, last metrics and artifacts are sealed as digests. Ending it again changes nothing."""
+    """End a run; its params, last metrics and artifacts are sealed as digests. Ending it again changes nothing.
+
+    A run that counts as killed because it fell silent takes the end that it really had.
+    """
 
     id: Id
     status: Literal["finished", "failed", "killed"] = "finished"
+    at: At = 0
 
 
 @operation("runs.resume", needs="write", positional=("id",))

@@ -86,6 +86,8 @@ class Logged(msgspec.Struct, frozen=True, kw_only=True):
 
     points: int
     repeated: int
+    position: int = 0
+    """How far the spool that the batch came from is in the store."""
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):

@@ -153,6 +153,10 @@ class RemoteWorkspace(Workspace):
     def close(self) -> None:
         self._remote.close()
 
+    def interrupt(self) -> None:
+        """Break off what other threads are waiting for."""
+        self._remote.interrupt()
+
 
 def checked(request: Operation[T]) -> Operation[T]:
     """The request as strictly checked as one that came over the wire, for which it must be possible to send it."""

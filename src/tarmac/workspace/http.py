@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import select
+import socket
 import ssl
 import threading
 import time
@@ -109,6 +110,15 @@ class Remote:
         """Let go of every thread's connection."""
         for connection in list(self._all):
             connection.close()
+
+    def interrupt(self) -> None:
+        """End every thread's request: it fails as if the server were gone."""
+        for connection in list(self._all):
+            if connection.sock is not None:
+                try:
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue  # it is gone already
 
     def _drop(self) -> None:
         """Close this thread's connection: what comes next starts with a new one."""

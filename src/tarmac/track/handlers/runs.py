@@ -73,8 +73,11 @@ def rename_experiment(request: ops.RenameExperiment, tx: Tx) -> Experiment:
 
 @handles(ops.CreateRun)
 def create_run(request: ops.CreateRun, tx: Tx) -> Run:
+    if request.id is not None and (known := rows.run_key(tx, request.id)) is not None:
+        tx.unchanged()  # sent again, because the answer was lost
+        return _run(tx, known)
     experiment, experiment_name = _experiment(tx, request.experiment)
-    new = time_ordered()
+    new = request.id or time_ordered()
     run = Run(
         id=new,
         name=request.name or f"run-{new[6:12]}",
@@ -82,7 +85,7 @@ def create_run(request: ops.CreateRun, tx: Tx) -> Run:
         status="running",
         parent=request.parent,
         actor=tx.actor.signature,
-        started_at=tx.now,
+        started_at=request.started_at or tx.now,
         ended_at=None,
         note=request.note,
         params=request.params,
@@ -128,6 +131,13 @@ def log_run(request: ops.LogRun, tx: Tx, groups: dict[str, Group]) -> Logged:
     tx.unchanged()  # points leave no event; the end of the run seals what they came to
     key, status, *_ = row = rows.run_row(tx, request.id)
     _refuse_deleted(request.id, row)
+    position = 0
+    if request.spool is not None:
+        position = rows.spool_position(tx, request.spool)
+        if request.position <= position:  # taken in before
+            return Logged(points=0, repeated=len(request.metrics), position=position)
+        position = request.position
+        rows.put_spool_position(tx, request.spool, key, position)
     if status != "running" and not request.ended:
         raise Conflict(
             f"run {request.id} has ended: {status}", hint="`tarmac runs resume ID` lets it go on, or send `ended: true`"
@@ -144,10 +154,10 @@ def log_run(request: ops.LogRun, tx: Tx, groups: dict[str, Group]) -> Logged:
     if request.tags:
         rows.put_tags(tx, key, request.tags)
     if not groups:
-        return Logged(points=0, repeated=0)
+        return Logged(points=0, repeated=0, position=position)
     numbers = tx.names.numbers(tx, groups)
     written = curves.write(tx, key, {numbers[name]: group for name, group in groups.items()})
-    return Logged(points=written.new, repeated=written.repeated)
+    return Logged(points=written.new, repeated=written.repeated, position=position)
 
 
 @handles(ops.BeatRun)
@@ -163,12 +173,13 @@ def beat_run(request: ops.BeatRun, tx: Tx) -> ops.Changed:
 def end_run(request: ops.EndRun, tx: Tx) -> Run:
     key, status, *_ = row = rows.run_row(tx, request.id)
     _refuse_deleted(request.id, row)
-    if status == request.status:
+    fell_silent = status == "killed" and rows.fell_silent(tx, key)
+    if status == request.status and not fell_silent:
         tx.unchanged()
-    elif status != "running":
+    elif status != "running" and not fell_silent:
         raise Conflict(f"run {request.id} has ended already: {status}", hint="start a new run for new work")
     else:
-        _end(tx, key, request.status, tx.now)
+        _end(tx, key, request.status, request.at or tx.now)
         tx.evidence = seal(tx, key)
     return _run(tx, key)
 

@@ -12,6 +12,7 @@ AT_ONCE = 200
 # what belongs to a run and to nothing else
 OWN_TABLES = (
     "params", "tags", "metrics", "metric_tails", "metric_segments", "artifacts", "run_inputs", "run_logs", "run_facts",
+    "spools",
 )  # fmt: skip
 
 

@@ -131,6 +131,32 @@ def run_row(read: Reader, id: str) -> Row:
     return row
 
 
+def run_key(read: Reader, id: str) -> int | None:
+    key: int | None = read.value(
+        "SELECT key FROM runs WHERE project = :project AND id = :id", project=read.project, id=id
+    )
+    return key
+
+
+def fell_silent(read: Reader, key: int) -> bool:
+    """Whether a killed run was ended because its heartbeats stopped: it ended with the last of them."""
+    return bool(read.value("SELECT 1 FROM runs WHERE key = :key AND ended_at = heartbeat_at", key=key))
+
+
+def spool_position(read: Reader, id: str) -> int:
+    return int(read.value("SELECT position FROM spools WHERE id = :id", id=id) or 0)
+
+
+def put_spool_position(tx: Tx, id: str, run: int, position: int) -> None:
+    tx.run(
+        "INSERT INTO spools (id, run, position) VALUES (:id, :run, :position) "
+        "ON CONFLICT (id) DO UPDATE SET position = excluded.position",
+        id=id,
+        run=run,
+        position=position,
+    )
+
+
 def whole_id(read: Reader, beginning: str) -> str:
     """The one run whose id begins so: tables on a narrow screen show no more of it."""
     found: list[Row] = []

@@ -1,0 +1,322 @@
+"""The carrier: `python -m tarmac.workspace.carrier SPOOLS WHERE` brings what training leaves to its workspace.
+
+One for each folder of spools (a lock). It goes round the spools, sends what is new, says that their runs are alive, and
+leaves when nothing has been there for a while. What it cannot send stays where it is; the next carrier, or `tarmac
+sync`, goes on. Nothing here is ever in the way of training: this is another process, and a nicer one.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tarmac.core.clock import now
+from tarmac.core.errors import Damaged, NewerFormat, TarmacError
+from tarmac.core.locks import FileLock
+from tarmac.core.settings import Settings
+from tarmac.formats.spool import Points
+from tarmac.logging.carrier import LOCK_FILE, WAKE_FILE
+from tarmac.logging.place import ADDRESS_FILE
+from tarmac.logging.system import Meter
+from tarmac.track.operations import BeatRun
+from tarmac.workspace import RemoteWorkspace, Workspace, connect
+from tarmac.workspace.cargo import Cargo, is_blocked
+
+ROUND_SECONDS = 0.1
+BEAT_SECONDS = 10.0
+LINGER_SECONDS = 5.0
+GIVE_UP_SECONDS = 60.0
+"""How long it goes on trying when nobody trains any more."""
+LONGEST_PAUSE_SECONDS = 10.0
+LONGEST_REQUEST_SECONDS = 90.0
+STALE_SECONDS = 3600.0
+NICER = 5
+
+
+class Carrier:
+    """Goes round the spools of one folder."""
+
+    def __init__(self, spools: Path, where: str, *, offline: bool = False, copy: bool = False) -> None:
+        self.spools = spools
+        self.where = where
+        self.offline = offline
+        self.cargos: dict[str, Cargo] = {}
+        self.trouble = ""
+        """Why the workspace cannot be reached."""
+        self.troubles: dict[str, str] = {}
+        """Why one spool cannot be sent, by its name."""
+        self.sent = 0
+        self._copy = copy
+        self._doors: dict[str, Workspace] = {}
+        self._started: set[str] = set()
+        self._try_after = 0.0
+        self._pause = 0.0
+        self._asking_since = 0.0
+
+    # --- going round ---
+
+    def go_round(self) -> bool:
+        """Send a part of each spool; whether anything got on."""
+        self._look()
+        moved = False
+        for name, cargo in list(self.cargos.items()):
+            cargo_moved = self._serve(name, cargo)
+            moved = moved or cargo_moved
+            cargo.tell("" if cargo_moved else self.trouble or self.troubles.get(name, ""))
+            if cargo.whole:
+                self.cargos.pop(name)
+                self.troubles.pop(name, None)
+                self.sent += 1
+        return moved
+
+    def _look(self) -> None:
+        """Find new spools; the run above comes before the one below it."""
+        found = []
+        for folder in _folders(self.spools):
+            if folder.name in self.cargos:
+                continue
+            try:
+                cargo = Cargo.load(folder)
+            except (Damaged, NewerFormat, OSError) as error:
+                self.troubles[folder.name] = str(error)
+                continue
+            if cargo is not None and not (self._copy and cargo.whole):
+                found.append(cargo)
+        for cargo in sorted(found, key=lambda cargo: (cargo.begin.at, not cargo.begin.owner)):
+            self.cargos[cargo.folder.name] = cargo
+            cargo.capture(None if self.offline or self.trouble else self._door_or_none(cargo.begin.project))
+
+    def _serve(self, name: str, cargo: Cargo) -> bool:
+        if self.offline or time.monotonic() < self._try_after:
+            return False
+        try:
+            return self._carry(name, cargo)
+        except TarmacError as error:
+            if is_blocked(error) or isinstance(error, (Damaged, NewerFormat)):
+                self.troubles[name] = f"{error.message}"
+                self._started.discard(name)
+            else:
+                self._rest(error.message)
+        except OSError as error:
+            self._rest(f"{type(error).__name__}: {error}")
+        return False
+
+    def _carry(self, name: str, cargo: Cargo) -> bool:
+        alive = cargo.is_alive()  # before looking for more: what it wrote last is then seen
+        door = self._door(cargo.begin.project)
+        with self._asking():
+            if name not in self._started:
+                cargo.start(door)
+                self._started.add(name)
+            moved = cargo.send(door)
+        self.trouble, self._pause = "", 0.0
+        self.troubles.pop(name, None)
+        if moved:
+            return True
+        if (alive and not cargo.ended) or self._others_write(cargo):
+            return False
+        cargo.finish(door)
+        return True
+
+    def _others_write(self, cargo: Cargo) -> bool:
+        """Whether workers of the same run have left something that is not sent: its end comes after it."""
+        return cargo.begin.owner and any(
+            other is not cargo and other.begin.run == cargo.begin.run and other.carried() < other.size()
+            for other in self.cargos.values()
+        )
+
+    def _rest(self, why: str) -> None:
+        """The workspace cannot be reached: ask less and less often."""
+        self.trouble = why
+        self._pause = min(max(0.25, self._pause * 2), LONGEST_PAUSE_SECONDS)
+        self._try_after = time.monotonic() + self._pause
+
+    # --- the workspace ---
+
+    def _door(self, project: str) -> Workspace:
+        if project not in self._doors:
+            self._doors[project] = connect(self.where, project)
+        return self._doors[project]
+
+    def _door_or_none(self, project: str) -> Workspace | None:
+        try:
+            return self._door(project)
+        except (TarmacError, OSError):
+            return None
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        self._asking_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._asking_since = 0.0
+
+    def interrupt_long_request(self) -> None:
+        """A server that answers a byte at a time would hold us for ever."""
+        since = self._asking_since
+        if since and time.monotonic() - since > LONGEST_REQUEST_SECONDS:
+            for door in self._doors.values():
+                if isinstance(door, RemoteWorkspace):
+                    door.interrupt()
+
+    def beat(self, meters: dict[str, Meter]) -> None:
+        """Say of each run whose process lives here that it is alive, and what it costs the machine."""
+        for name, cargo in list(self.cargos.items()):
+            begin = cargo.begin
+            if not begin.owner or not cargo.is_alive():
+                meters.pop(name, None)
+                continue
+            if begin.meter:
+                if name not in meters:
+                    meters[name] = Meter(begin.pid)
+                elif sample := meters[name].sample():
+                    cargo.write(Points(cargo.samples, now(), sample))
+                    cargo.samples += 1
+            if not self.offline and not self.trouble and name in self._started:
+                try:
+                    self._door(begin.project)(BeatRun(id=begin.run))
+                except (TarmacError, OSError):
+                    continue
+
+    def is_idle(self) -> bool:
+        return not any(cargo.is_alive() for cargo in list(self.cargos.values()))
+
+    def close(self) -> None:
+        for door in self._doors.values():
+            door.close()
+
+
+def _folders(spools: Path) -> list[Path]:
+    """The spools that have begun. What was given up half-made long ago is removed."""
+    found = []
+    try:
+        for folder in spools.iterdir():
+            if not folder.is_dir():
+                continue
+            if not folder.name.startswith("."):
+                found.append(folder)
+            elif time.time() - folder.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        pass
+    return found
+
+
+def where_to(spools: Path) -> str | None:
+    """The workspace that spools in a folder belong to, as the folder itself says."""
+    try:
+        return (spools / ADDRESS_FILE).read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+# --- the process ---
+
+
+def main(spools: Path, where: str, *, offline: bool) -> int:
+    lock = FileLock(spools / LOCK_FILE)
+    while lock.acquire(wait=False):
+        try:
+            _work(spools, where, offline=offline)
+        finally:
+            lock.release()
+        # whoever came after our last look saw the lock held and left it to us
+        if not any(_is_written(folder) for folder in _folders(spools)):
+            break
+    lock.close()
+    return 0
+
+
+def _is_written(folder: Path) -> bool:
+    try:
+        cargo = Cargo.load(folder)
+    except (TarmacError, OSError):
+        return False
+    return cargo is not None and cargo.is_alive()
+
+
+def _work(spools: Path, where: str, *, offline: bool) -> None:
+    carrier = Carrier(spools, where, offline=offline)
+    over = threading.Event()
+    heart = threading.Thread(target=_beat, args=(carrier, over), name="tarmac-heart", daemon=True)
+    heart.start()
+    wakes = _Wake(spools / WAKE_FILE)
+    last = time.monotonic()
+    try:
+        while True:
+            if carrier.go_round():
+                last = time.monotonic()
+                continue
+            if not carrier.is_idle():
+                last = time.monotonic()
+            patience = GIVE_UP_SECONDS if carrier.trouble and carrier.cargos else LINGER_SECONDS
+            if time.monotonic() - last > patience:
+                return
+            wakes.wait(ROUND_SECONDS)
+    finally:
+        over.set()
+        heart.join()
+        wakes.close()
+        carrier.close()
+
+
+def _beat(carrier: Carrier, over: threading.Event) -> None:
+    meters: dict[str, Meter] = {}
+    while not over.wait(BEAT_SECONDS):
+        carrier.interrupt_long_request()
+        try:
+            carrier.beat(meters)
+        except OSError:
+            continue
+
+
+class _Wake:
+    """A named pipe that training writes a byte to when something was begun or ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = -1
+        if not hasattr(os, "mkfifo"):
+            return
+        try:
+            if not path.exists():
+                os.mkfifo(path)
+            self._file = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        except OSError:
+            pass  # a file system without pipes: we look by ourselves, a little later
+
+    def wait(self, seconds: float) -> None:
+        if self._file < 0:
+            time.sleep(seconds)
+            return
+        if select.select([self._file], [], [], seconds)[0]:
+            os.read(self._file, 4096)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+
+
+def sync(spools: Path, where: str, *, copy: bool, follow: Callable[[Carrier], None]) -> Carrier:
+    """Send what lies here as far as it is now, in the foreground, and tell how it went."""
+    carrier = Carrier(spools, where, copy=copy)
+    try:
+        while carrier.go_round():
+            follow(carrier)
+    finally:
+        carrier.close()
+    return carrier
+
+
+if __name__ == "__main__":
+    if hasattr(os, "nice"):
+        os.nice(NICER)
+    Settings.from_environment()
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], offline="--offline" in sys.argv[3:]))
