@@ -30,6 +30,7 @@ OWN = {
     "demo": "The life of a model, on this machine.",
     "init": "Make a workspace here.",
     "run": "A tracked run of any script.",
+    "sync": "Send what runs left on this machine.",
     "up": "Server, UI and jobs: one process.",
     "doctor": "What is missing, and the command that mends it.",
 }

@@ -72,7 +72,11 @@ class Run:
             at = time.time_ns() // 1_000_000
             if more:
                 metrics = {**(metrics or {}), **more}
-            self._step = step = self._step + 1 if step is None else step if type(step) is int else self._whole(step)
+            if step is None:
+                step = self._step + 1
+            elif type(step) is not int or not -LARGEST_STEP <= step <= LARGEST_STEP:
+                step = self._whole(step)
+            self._step = step
             points: dict[str, float] = {}
             for name, value in (metrics or {}).items():
                 try:
@@ -135,10 +139,15 @@ class Run:
         return None
 
     def _whole(self, step: Any) -> int:
-        whole = int(step)
-        if whole != step or abs(whole) > LARGEST_STEP:
+        """A step of another kind (a numpy integer, 2.0), or the nearest there can be."""
+        try:
+            whole = max(-LARGEST_STEP, min(int(step), LARGEST_STEP))
+            exact = bool(whole == step)
+        except (TypeError, ValueError, OverflowError):
+            whole, exact = self._step + 1, False
+        if not exact:
             self._complain("step", None, f"`{bounded(step)}` is no step, {whole} was taken")
-        return max(-LARGEST_STEP, min(whole, LARGEST_STEP))
+        return whole
 
     def _text(self, key: Any, value: Any) -> str | None:
         try:

@@ -7,6 +7,7 @@ sync`, goes on. Nothing here is ever in the way of training: this is another pro
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import shutil
@@ -43,7 +44,7 @@ NICER = 5
 class Carrier:
     """Goes round the spools of one folder."""
 
-    def __init__(self, spools: Path, where: str, *, offline: bool = False, copy: bool = False) -> None:
+    def __init__(self, spools: Path, where: str, *, offline: bool = False) -> None:
         self.spools = spools
         self.where = where
         self.offline = offline
@@ -52,13 +53,16 @@ class Carrier:
         """Why the workspace cannot be reached."""
         self.troubles: dict[str, str] = {}
         """Why one spool cannot be sent, by its name."""
-        self.sent = 0
-        self._copy = copy
+        self._done: set[str] = set()
         self._doors: dict[str, Workspace] = {}
         self._started: set[str] = set()
         self._try_after = 0.0
         self._pause = 0.0
         self._asking_since = 0.0
+
+    @property
+    def sent(self) -> int:
+        return len(self._done)
 
     # --- going round ---
 
@@ -73,21 +77,21 @@ class Carrier:
             if cargo.whole:
                 self.cargos.pop(name)
                 self.troubles.pop(name, None)
-                self.sent += 1
+                self._done.add(name)
         return moved
 
     def _look(self) -> None:
         """Find new spools; the run above comes before the one below it."""
         found = []
-        for folder in _folders(self.spools):
-            if folder.name in self.cargos:
+        for folder in folders(self.spools):
+            if folder.name in self.cargos or folder.name in self._done:
                 continue
             try:
                 cargo = Cargo.load(folder)
             except (Damaged, NewerFormat, OSError) as error:
                 self.troubles[folder.name] = str(error)
                 continue
-            if cargo is not None and not (self._copy and cargo.whole):
+            if cargo is not None:
                 found.append(cargo)
         for cargo in sorted(found, key=lambda cargo: (cargo.begin.at, not cargo.begin.owner)):
             self.cargos[cargo.folder.name] = cargo
@@ -194,7 +198,7 @@ class Carrier:
             door.close()
 
 
-def _folders(spools: Path) -> list[Path]:
+def folders(spools: Path) -> list[Path]:
     """The spools that have begun. What was given up half-made long ago is removed."""
     found = []
     try:
@@ -222,6 +226,8 @@ def where_to(spools: Path) -> str | None:
 
 
 def main(spools: Path, where: str, *, offline: bool) -> int:
+    gc.freeze()
+    gc.set_threshold(200_000)  # batches are many small objects that live for a moment
     lock = FileLock(spools / LOCK_FILE)
     while lock.acquire(wait=False):
         try:
@@ -229,7 +235,7 @@ def main(spools: Path, where: str, *, offline: bool) -> int:
         finally:
             lock.release()
         # whoever came after our last look saw the lock held and left it to us
-        if not any(_is_written(folder) for folder in _folders(spools)):
+        if not any(_is_written(folder) for folder in folders(spools)):
             break
     lock.close()
     return 0
@@ -304,9 +310,9 @@ class _Wake:
             os.close(self._file)
 
 
-def sync(spools: Path, where: str, *, copy: bool, follow: Callable[[Carrier], None]) -> Carrier:
+def sync(spools: Path, where: str, follow: Callable[[Carrier], None]) -> Carrier:
     """Send what lies here as far as it is now, in the foreground, and tell how it went."""
-    carrier = Carrier(spools, where, copy=copy)
+    carrier = Carrier(spools, where)
     try:
         while carrier.go_round():
             follow(carrier)

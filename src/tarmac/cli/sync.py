@@ -1,0 +1,150 @@
+"""`tarmac sync`: what runs left on this machine comes to their workspace, as often as somebody likes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from tarmac.cli.common import add_options, take_options
+from tarmac.core.errors import NotFound, TarmacError
+from tarmac.core.locks import FileLock
+from tarmac.logging import carrier as carriers
+from tarmac.logging import place
+from tarmac.workspace.cargo import Cargo
+from tarmac.workspace.carrier import Carrier, folders, sync, where_to
+
+LOOK_SECONDS = 0.1
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A run that is not whole in the workspace."""
+
+    run: str
+    spool: str
+    why: str
+
+
+class Synced(msgspec.Struct, frozen=True):
+    """What `tarmac sync` did."""
+
+    sent: int
+    running: int
+    waiting: list[Waiting]
+
+
+@click.command("sync")
+@click.argument("spools", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False)
+def command(spools: Path | None, **values: Any) -> int:
+    """Send what runs have left on this machine to their workspace.
+
+    Runs do this by themselves while they can; this is for what was logged while the server was away. It may be called
+    at any time, while runs go on, and again. SPOOLS is a folder of spools that was copied from another machine.
+    """
+    workspace, project, as_json = take_options(values)
+    if spools is not None:
+        where = workspace or where_to(spools)
+        if where is None:
+            raise NotFound(f"{spools} does not say which workspace it belongs to", hint="name it: `--workspace PLACE`")
+        report = _here(spools.absolute(), place.find(where, project).where)
+    else:
+        found = place.find(workspace, project)
+        report = _sync(found.spools, found.where)
+    _tell(report, as_json=as_json)
+    return 1 if report.waiting else 0
+
+
+def _sync(spools: Path, where: str) -> Synced:
+    if not spools.is_dir():
+        return Synced(0, 0, [])
+    lock = FileLock(spools / carriers.LOCK_FILE)
+    try:
+        if not lock.acquire(wait=False):
+            return _follow(spools)
+        try:
+            return _here(spools, where)
+        finally:
+            lock.release()
+    finally:
+        lock.close()
+
+
+def _here(spools: Path, where: str) -> Synced:
+    """Send it ourselves."""
+    carrier = sync(spools, where, _progress)
+    waiting, running = [], 0
+    for name, cargo in carrier.cargos.items():
+        why = carrier.trouble or carrier.troubles.get(name, "")
+        if why:
+            waiting.append(Waiting(cargo.begin.run, str(cargo.folder), why))
+        else:
+            running += 1
+    waiting += [
+        Waiting("", str(spools / name), why) for name, why in carrier.troubles.items() if name not in carrier.cargos
+    ]
+    return Synced(carrier.sent, running, waiting)
+
+
+def _follow(spools: Path) -> Synced:
+    """A carrier is at it already: wait until it has sent what lies here now."""
+    aims = {folder: _size(folder) for folder in folders(spools)}
+    carriers.wake(spools)
+    waiting: list[Waiting] = []
+    sent = running = 0
+    for folder, size in aims.items():
+        while folder.exists():
+            state = carriers.state(folder)
+            if state is not None and state.trouble:
+                waiting.append(Waiting("", str(folder), state.trouble))
+                break
+            if state is not None and state.carried >= size:
+                running += 1
+                break
+            time.sleep(LOOK_SECONDS)
+        else:
+            sent += 1
+    return Synced(sent, running, waiting)
+
+
+def _size(folder: Path) -> int:
+    try:
+        cargo = Cargo.load(folder)
+    except (TarmacError, OSError):
+        return 0
+    return cargo.size() if cargo is not None else 0
+
+
+def _progress(carrier: Carrier) -> None:
+    if sys.stderr.isatty():
+        carried = sum(cargo.carried() for cargo in carrier.cargos.values())
+        left = sum(cargo.size() for cargo in carrier.cargos.values()) - carried
+        click.echo(
+            f"\r{carrier.sent} sent, {len(carrier.cargos)} to go, {left / 1e6:,.1f} MB\x1b[K", nl=False, err=True
+        )
+
+
+def _tell(report: Synced, *, as_json: bool) -> None:
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", nl=False, err=True)
+    if as_json:
+        click.echo(msgspec.json.encode(report).decode())
+        return
+    if not report.sent and not report.running and not report.waiting:
+        click.echo("nothing waits to be sent")
+    if report.sent:
+        click.echo(f"{_runs(report.sent)} sent")
+    if report.running:
+        click.echo(f"{_runs(report.running)} sent as far as it is; it goes on")
+    for one in report.waiting:
+        click.echo(f"{click.style('not sent:', fg='red')} {one.run or one.spool}: {one.why}", err=True)
+
+
+def _runs(count: int) -> str:
+    return f"{count} spool{'s' if count != 1 else ''}"
+
+
+add_options(command)
