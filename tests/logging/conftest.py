@@ -31,7 +31,8 @@ class Training:
 
     def start(self, text: str, *words: str, **environment: str) -> subprocess.Popen[str]:
         script = self.folder / "train.py"
-        script.write_text(text)
+        if not script.exists() or script.read_text() != text:  # others may be reading it in this moment
+            script.write_text(text)
         return subprocess.Popen(
             [sys.executable, str(script), *words],
             stdout=subprocess.PIPE,

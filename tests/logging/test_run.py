@@ -160,11 +160,11 @@ def test_a_run_that_goes_on(training: Training, anywhere: Workspace) -> None:
         "import tarmac\nwith tarmac.run('a', params={'lr': 1}) as r: r.log(x=1, step=0); print(r.id)\n"
     )
     again = training.run(
-        f"import tarmac\nwith tarmac.run(resume={first.out.strip()!r}) as r: r.log({{'x': 2}}, step=1); r.params(lr=2)\n"
+        f"import tarmac\nwith tarmac.run(resume={first.out.strip()!r}) as r:\n    r.log(x=2)\n    r.params(lr=2)\n"
     )
     assert again.code == 0, again.err
     run = only_run(anywhere)
-    assert history(anywhere, run.id, "x") == [(0, 1), (1, 2)]
+    assert history(anywhere, run.id, "x") == [(0, 1), (0, 2)], "a process counts its own steps"
     assert (run.status, run.experiment) == ("finished", "a")
     assert run.params == {"lr": "1"}, "a param says how a run was started"
     assert "cannot become `2`" in run.tags["tarmac.warning.refused"]
@@ -178,10 +178,12 @@ class Tensor:
 class Broken:
     def __float__(self): raise RuntimeError("device lost")
     def __str__(self): raise RuntimeError("no text either")
-run = tarmac.run("values", params={"broken": Broken(), "ok": "\\x00nul\\ud800", "n" * 300: 1, "": 2, "new\\nline": 3})
+odd = {"broken": Broken(), "ok": "\\x00nul\\ud800", "n" * 300: 1, "": 2, "new\\nline": 3}
+run = tarmac.run("values", params=odd)
 run.log({"nan": math.nan, "inf": math.inf, "minus": -math.inf, "true": True, "huge": 10**30, "beyond": 10**400,
-         "below": -10**400, "decimal": decimal.Decimal("0.5"), "fraction": fractions.Fraction(1, 4), "tensor": Tensor(3.5),
-         "step": 7, "größe/µ 🚀": 1.5, 5: 2.5, "text": "0.5", "none": None, "list": [1], "broken": Broken(),
+         "below": -10**400, "decimal": decimal.Decimal("0.5"), "fraction": fractions.Fraction(1, 4),
+         "tensor": Tensor(3.5), "step": 7, "größe/µ 🚀": 1.5, 5: 2.5,
+         "text": "0.5", "none": None, "list": [1], "broken": Broken(),
          "nested": {"loss": 1.25, "bad": "x"}, "control\\x07": 1, "": 1, "n" * 251: 1})
 run.log({"late": 1}, step=2.0)
 run.log({"late": 2}, step="three")

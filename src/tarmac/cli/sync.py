@@ -15,10 +15,12 @@ from tarmac.core.errors import NotFound, TarmacError
 from tarmac.core.locks import FileLock
 from tarmac.logging import carrier as carriers
 from tarmac.logging import place
+from tarmac.logging.place import Place
 from tarmac.workspace.cargo import Cargo
 from tarmac.workspace.carrier import Carrier, folders, sync, where_to
 
 LOOK_SECONDS = 0.1
+PATIENCE = 30.0
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -53,14 +55,24 @@ def command(spools: Path | None, **values: Any) -> int:
         report = _here(spools.absolute(), place.find(where, project).where)
     else:
         found = place.find(workspace, project)
-        report = _sync(found.spools, found.where)
+        parts = [_sync(spools, found.where) for spools in _all_of(found)]
+        report = Synced(
+            sum(part.sent for part in parts),
+            sum(part.running for part in parts),
+            [one for part in parts for one in part.waiting],
+        )
     _tell(report, as_json=as_json)
     return 1 if report.waiting else 0
 
 
+def _all_of(found: Place) -> list[Path]:
+    """The folders of spools that belong to a workspace: a server has one for each token that was used with it."""
+    if not found.is_server or not found.spools.parent.is_dir():
+        return [found.spools] if found.spools.is_dir() else []
+    return sorted(path for path in found.spools.parent.iterdir() if where_to(path) == found.where)
+
+
 def _sync(spools: Path, where: str) -> Synced:
-    if not spools.is_dir():
-        return Synced(0, 0, [])
     lock = FileLock(spools / carriers.LOCK_FILE)
     try:
         if not lock.acquire(wait=False):
@@ -92,16 +104,17 @@ def _here(spools: Path, where: str) -> Synced:
 def _follow(spools: Path) -> Synced:
     """A carrier is at it already: wait until it has sent what lies here now."""
     aims = {folder: _size(folder) for folder in folders(spools)}
+    began = time.time()
     carriers.wake(spools)
     waiting: list[Waiting] = []
     sent = running = 0
     for folder, size in aims.items():
         while folder.exists():
             state = carriers.state(folder)
-            if state is not None and state.trouble:
+            if state is not None and state.trouble and (_said_since(folder, began) or time.time() - began > PATIENCE):
                 waiting.append(Waiting("", str(folder), state.trouble))
                 break
-            if state is not None and state.carried >= size:
+            if state is not None and state.carried >= size and _is_alive(folder):
                 running += 1
                 break
             time.sleep(LOOK_SECONDS)
@@ -110,12 +123,29 @@ def _follow(spools: Path) -> Synced:
     return Synced(sent, running, waiting)
 
 
-def _size(folder: Path) -> int:
+def _said_since(folder: Path, began: float) -> bool:
+    """Whether it is news: what a carrier said that was killed stands there still."""
     try:
-        cargo = Cargo.load(folder)
-    except (TarmacError, OSError):
-        return 0
+        return (folder / carriers.STATE_FILE).stat().st_mtime > began
+    except OSError:
+        return False
+
+
+def _size(folder: Path) -> int:
+    cargo = _load(folder)
     return cargo.size() if cargo is not None else 0
+
+
+def _is_alive(folder: Path) -> bool:
+    cargo = _load(folder)
+    return cargo is not None and cargo.is_alive()
+
+
+def _load(folder: Path) -> Cargo | None:
+    try:
+        return Cargo.load(folder)
+    except (TarmacError, OSError):
+        return None
 
 
 def _progress(carrier: Carrier) -> None:

@@ -129,6 +129,9 @@ class Cargo:
         except OSError:
             pass
 
+    def say_again(self) -> None:
+        self._said = State(-1)
+
     # --- sending ---
 
     def start(self, door: Workspace) -> None:

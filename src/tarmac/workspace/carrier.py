@@ -19,7 +19,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tarmac.core.clock import now
-from tarmac.core.errors import Damaged, NewerFormat, TarmacError
+from tarmac.core.errors import (
+    Busy,
+    Damaged,
+    Forbidden,
+    Full,
+    NewerFormat,
+    TarmacError,
+    Unauthenticated,
+    Unreachable,
+)
 from tarmac.core.locks import FileLock
 from tarmac.core.settings import Settings
 from tarmac.formats.spool import Points
@@ -28,7 +37,7 @@ from tarmac.logging.place import ADDRESS_FILE
 from tarmac.logging.system import Meter
 from tarmac.track.operations import BeatRun
 from tarmac.workspace import RemoteWorkspace, Workspace, connect
-from tarmac.workspace.cargo import Cargo, is_blocked
+from tarmac.workspace.cargo import Cargo
 
 ROUND_SECONDS = 0.1
 BEAT_SECONDS = 10.0
@@ -36,7 +45,8 @@ LINGER_SECONDS = 5.0
 GIVE_UP_SECONDS = 60.0
 """How long it goes on trying when nobody trains any more."""
 LONGEST_PAUSE_SECONDS = 10.0
-LONGEST_REQUEST_SECONDS = 90.0
+SPOOL_PAUSE_SECONDS = 5.0
+LONGEST_REQUEST_SECONDS = 30.0
 STALE_SECONDS = 3600.0
 NICER = 5
 
@@ -51,12 +61,15 @@ class Carrier:
         self.cargos: dict[str, Cargo] = {}
         self.trouble = ""
         """Why the workspace cannot be reached."""
+        self.refused = False
+        """Whether that is because our token is not good enough: somebody else's may be."""
         self.troubles: dict[str, str] = {}
         """Why one spool cannot be sent, by its name."""
         self._done: set[str] = set()
         self._doors: dict[str, Workspace] = {}
         self._started: set[str] = set()
         self._try_after = 0.0
+        self._spool_after: dict[str, float] = {}
         self._pause = 0.0
         self._asking_since = 0.0
 
@@ -98,23 +111,28 @@ class Carrier:
             cargo.capture(None if self.offline or self.trouble else self._door_or_none(cargo.begin.project))
 
     def _serve(self, name: str, cargo: Cargo) -> bool:
-        if self.offline or time.monotonic() < self._try_after:
+        if self.offline or time.monotonic() < max(self._try_after, self._spool_after.get(name, 0.0)):
             return False
         try:
-            return self._carry(name, cargo)
-        except TarmacError as error:
-            if is_blocked(error) or isinstance(error, (Damaged, NewerFormat)):
-                self.troubles[name] = f"{error.message}"
-                self._started.discard(name)
-            else:
-                self._rest(error.message)
-        except OSError as error:
-            self._rest(f"{type(error).__name__}: {error}")
+            door = self._door(cargo.begin.project)
+        except (TarmacError, OSError) as error:
+            self._rest(str(error))
+            return False
+        try:
+            return self._carry(name, cargo, door)
+        except (Unauthenticated, Forbidden) as error:
+            self._rest(str(error), refused=True)
+            self._doors.pop(cargo.begin.project).close()  # a server that was started anew has left a new token
+        except (Unreachable, Busy, Full, OSError) as error:
+            self._rest(str(error))
+        except TarmacError as error:  # of this spool alone: the others go on
+            self.troubles[name] = error.message
+            self._started.discard(name)
+            self._spool_after[name] = time.monotonic() + SPOOL_PAUSE_SECONDS
         return False
 
-    def _carry(self, name: str, cargo: Cargo) -> bool:
+    def _carry(self, name: str, cargo: Cargo, door: Workspace) -> bool:
         alive = cargo.is_alive()  # before looking for more: what it wrote last is then seen
-        door = self._door(cargo.begin.project)
         with self._asking():
             if name not in self._started:
                 cargo.start(door)
@@ -136,9 +154,16 @@ class Carrier:
             for other in self.cargos.values()
         )
 
-    def _rest(self, why: str) -> None:
+    def woken(self) -> None:
+        """Somebody waits: try again at once, and say anew how it goes."""
+        self._try_after = 0.0
+        self._spool_after.clear()
+        for cargo in self.cargos.values():
+            cargo.say_again()
+
+    def _rest(self, why: str, *, refused: bool = False) -> None:
         """The workspace cannot be reached: ask less and less often."""
-        self.trouble = why
+        self.trouble, self.refused = why, refused
         self._pause = min(max(0.25, self._pause * 2), LONGEST_PAUSE_SECONDS)
         self._try_after = time.monotonic() + self._pause
 
@@ -263,10 +288,12 @@ def _work(spools: Path, where: str, *, offline: bool) -> None:
                 continue
             if not carrier.is_idle():
                 last = time.monotonic()
-            patience = GIVE_UP_SECONDS if carrier.trouble and carrier.cargos else LINGER_SECONDS
+            may_pass = carrier.trouble and not carrier.refused and carrier.cargos
+            patience = GIVE_UP_SECONDS if may_pass else LINGER_SECONDS
             if time.monotonic() - last > patience:
                 return
-            wakes.wait(ROUND_SECONDS)
+            if wakes.wait(ROUND_SECONDS):
+                carrier.woken()
     finally:
         over.set()
         heart.join()
@@ -298,12 +325,14 @@ class _Wake:
         except OSError:
             pass  # a file system without pipes: we look by ourselves, a little later
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         if self._file < 0:
             time.sleep(seconds)
-            return
-        if select.select([self._file], [], [], seconds)[0]:
+            return False
+        woken = bool(select.select([self._file], [], [], seconds)[0])
+        if woken:
             os.read(self._file, 4096)
+        return woken
 
     def close(self) -> None:
         if self._file >= 0:
