@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,9 +18,9 @@ import pytest
 from tarmac.core.locks import FileLock
 from tarmac.logging.carrier import LOCK_FILE
 from tarmac.store.folder import WorkspaceFolder
-from tarmac.track.operations import GetDetails, GetHistory, ListRuns, RunPage
+from tarmac.track.operations import GetHistory, ListRuns, RunPage
 from tarmac.track.records import Run
-from tarmac.workspace import Workspace, connect
+from tarmac.workspace import Workspace
 from tests.conftest import Ran, tarmac_environment
 
 
@@ -58,14 +61,14 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anywhere: Workspac
     """Logging into a folder and through a server, on each database."""
     monkeypatch.setenv("TARMAC_STATE", str(_state(tmp_path)))
     yield Training(tmp_path, anywhere.place)
-    quiet(tmp_path)
+    stop_carriers(tmp_path)
 
 
 @pytest.fixture
 def local(tmp_path: Path, folder: WorkspaceFolder) -> Iterator[Training]:
     """Logging into a folder."""
     yield Training(tmp_path, str(folder.path))
-    quiet(tmp_path)
+    stop_carriers(tmp_path)
 
 
 def _state(tmp_path: Path) -> Path:
@@ -78,17 +81,16 @@ def _state(tmp_path: Path) -> Path:
     return made
 
 
-def quiet(folder: Path, seconds: float = 20) -> None:
-    """Wait until no carrier works below a folder: it would write into what the test removes."""
-    end = time.monotonic() + seconds
+def stop_carriers(folder: Path, seconds: float = 20) -> None:
+    """No carrier may write into what a test removes; left alone it would stay for a moment and look for more."""
+    found = subprocess.run(["pgrep", "-f", f"tarmac.workspace.carrier {folder}/"], capture_output=True, text=True)
+    for number in found.stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(number), signal.SIGKILL)
     for path in folder.rglob(LOCK_FILE):
         lock = FileLock(path)
-        while not lock.acquire(wait=False):
-            if time.monotonic() > end:
-                break
-            time.sleep(0.05)
-        else:
-            lock.release()
+        until(lambda lock=lock: lock.acquire(wait=False), seconds)  # type: ignore[misc]
+        lock.release()
         lock.close()
 
 
@@ -111,6 +113,3 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
             return found
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)
-
-
-__all__ = ["GetDetails", "Training", "connect", "history", "only_run", "until"]

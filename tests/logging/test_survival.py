@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -23,7 +21,7 @@ from tarmac.store.folder import WorkspaceFolder
 from tarmac.track.operations import BeatRun, CreateRun, GetDetails, ListRuns, SweepRuns
 from tarmac.workspace import Workspace, connect
 from tests.conftest import Ran, Server, tarmac_environment
-from tests.logging.conftest import Training, history, only_run, quiet, until
+from tests.logging.conftest import Training, history, only_run, stop_carriers, until
 from tests.logging.flaky import Flaky, Mode
 
 # every round is said on the standard output once it is logged: what was said is acknowledged
@@ -70,13 +68,6 @@ def through(flaky: Flaky, server: Server, tmp_path: Path, monkeypatch: pytest.Mo
     yield Training(tmp_path, flaky.url, {"TARMAC_TOKEN": token})
     flaky.become("refuse")
     stop_carriers(tmp_path)
-
-
-def stop_carriers(folder: Path) -> None:
-    found = subprocess.run(["pgrep", "-f", f"tarmac.workspace.carrier {folder}"], capture_output=True, text=True)
-    for number in found.stdout.split():
-        os.kill(int(number), signal.SIGKILL)
-    quiet(folder)
 
 
 def sync(tarmac: Callable[..., Ran], training: Training, *words: str) -> Ran:

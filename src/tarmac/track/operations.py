@@ -156,18 +156,18 @@ class CreateRun(Command[Run], frozen=True, kw_only=True):
     """Start a run in an experiment; an experiment that does not exist yet is made."""
 
     experiment: Name = "default"
-    id: Annotated[
-        RunId | None, Meta(description="made by the caller; a run that is there already is answered with")
-    ] = None
     name: Name | None = None
     parent: Id | None = None
-    started_at: At = 0
     params: Texts = {}
     tags: Texts = {}
     note: Note = ""
     beats: Annotated[bool, Meta(description="the run will send heartbeats, and counts as killed when they stop")] = (
         False
     )
+    started_at: At = 0
+    id: Annotated[
+        RunId | None, Meta(description="made by the caller; a run that is there already is answered with")
+    ] = None
 
 
 @operation("runs.log", needs="write", quick=True, positional=("id",))

@@ -81,7 +81,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     at: int | None = None
 
 
-class Logged(msgspec.Struct, frozen=True, kw_only=True):
+class Logged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was new in a batch, and what had been there already."""
 
     points: int
