@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench import machine, table  # noqa: E402
 
-PARTS = ("store", "tracking")
+PARTS = ("store", "tracking", "training")
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 

@@ -75,14 +75,14 @@ def measure(here: Path, seconds: float, *, quick: bool) -> list[Peer]:
     for name, package in (("MLflow", "mlflow==3.17.2"), ("FastTrackML", "fasttrackml")):
         place = here / name
         place.mkdir()
-        with _server(name, _install(place, package), place) as (running, database):
+        with _server(name, install(place, package), place) as (running, database):
             _until_quiet(running.process.pid)
             against = Against(running.address, {"server": [running.process.pid]})
             found.append(_measure(name, against, database, seconds, runs))
     return found
 
 
-def _install(place: Path, package: str) -> Path:
+def install(place: Path, package: str) -> Path:
     environment = place / "environment"
     subprocess.run([machine.python(), "-m", "uv", "venv", "-q", str(environment)], check=True)
     pip = [machine.python(), "-m", "uv", "pip", "install", "-q", "--python", f"{environment}/bin/python"]

@@ -105,6 +105,8 @@ def _follow(spools: Path) -> Synced:
     """A carrier is at it already: wait until it has sent what lies here now."""
     aims = {folder: _size(folder) for folder in folders(spools)}
     began = time.time()
+    for folder in aims:
+        _release(folder)
     carriers.wake(spools)
     waiting: list[Waiting] = []
     sent = running = 0
@@ -121,6 +123,13 @@ def _follow(spools: Path) -> Synced:
         else:
             sent += 1
     return Synced(sent, running, waiting)
+
+
+def _release(folder: Path) -> None:
+    try:
+        (folder / carriers.SEND_FILE).touch()
+    except OSError:
+        pass  # it is gone already
 
 
 def _said_since(folder: Path, began: float) -> bool:

@@ -58,6 +58,8 @@ class Begin(Record, frozen=True, tag="begin"):
     seeds: dict[str, Any] = {}
     adopts: bool = False
     """Whether this is the run that `tarmac run` started around the process."""
+    offline: bool = False
+    """Whether nothing is to be sent before somebody says so."""
     resume: bool = False
     """Whether the run exists and has to be let go on."""
     version: str = ""

@@ -19,6 +19,8 @@ from tarmac.core.locks import FileLock
 from tarmac.logging.place import Place
 
 LOCK_FILE, WAKE_FILE, LOG_FILE, STATE_FILE = "carrier.lock", "wake", "carrier.log", "state.json"
+SEND_FILE = "send"
+"""In a spool that was written offline: from now on it may be sent."""
 START_SECONDS = 5.0
 SHELL = 'log="$1"; shift; "$@" </dev/null >>"$log" 2>&1 &'
 
@@ -38,15 +40,7 @@ def ensure(place: Place) -> bool:
     if _is_there(spools):
         wake(spools)
         return True
-    words = [
-        sys.executable,
-        "-P",
-        "-m",
-        "tarmac.workspace.carrier",
-        str(spools),
-        place.where,
-        *(["--offline"] * place.offline),
-    ]
+    words = [sys.executable, "-P", "-m", "tarmac.workspace.carrier", str(spools), place.where]
     # whoever trains may have found us through sys.path alone
     here = str(Path(__file__).resolve().parents[2])
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
@@ -62,11 +56,12 @@ def ensure(place: Place) -> bool:
                 creationflags=getattr(subprocess, "DETACHED_PROCESS", 0),
             )
         else:
-            # the shell hands it to the system at once: it outlives us, and is no child that somebody could wait for
+            # the shell hands it to the system at once: it outlives us, and is no child that somebody could wait for.
+            # A group of its own keeps Ctrl-C away; a session of its own would get as much of the machine as training
             subprocess.run(
                 ["/bin/sh", "-c", SHELL, "sh", str(spools / LOG_FILE), *words],
                 env=environment,
-                start_new_session=True,
+                process_group=0,
                 timeout=START_SECONDS,
                 check=False,
             )

@@ -92,6 +92,7 @@ def run(
         meter=meter and owner,
         seeds=seeds.known() if owner else {},
         adopts=around is not None,
+        offline=found.offline,
         resume=resume is not None,
         version=__version__,
     )

@@ -39,7 +39,7 @@ from tarmac.formats.spool import (
 )
 from tarmac.logging import capture
 from tarmac.logging.capture import Tree
-from tarmac.logging.carrier import STATE_FILE, State
+from tarmac.logging.carrier import SEND_FILE, STATE_FILE, State
 from tarmac.store.records import File
 from tarmac.track.operations import (
     AttachFiles,
@@ -105,6 +105,11 @@ class Cargo:
         finally:
             lock.close()
         return False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing of it may be sent yet."""
+        return self.begin.offline and not (self.folder / SEND_FILE).exists()
 
     @property
     def ended(self) -> bool:

@@ -11,6 +11,7 @@ import gc
 import os
 import select
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -54,10 +55,10 @@ NICER = 5
 class Carrier:
     """Goes round the spools of one folder."""
 
-    def __init__(self, spools: Path, where: str, *, offline: bool = False) -> None:
+    def __init__(self, spools: Path, where: str, *, send_held: bool = False) -> None:
         self.spools = spools
         self.where = where
-        self.offline = offline
+        self.send_held = send_held
         self.cargos: dict[str, Cargo] = {}
         self.trouble = ""
         """Why the workspace cannot be reached."""
@@ -108,10 +109,13 @@ class Carrier:
                 found.append(cargo)
         for cargo in sorted(found, key=lambda cargo: (cargo.begin.at, not cargo.begin.owner)):
             self.cargos[cargo.folder.name] = cargo
-            cargo.capture(None if self.offline or self.trouble else self._door_or_none(cargo.begin.project))
+            cargo.capture(None if self._is_held(cargo) or self.trouble else self._door_or_none(cargo.begin.project))
+
+    def _is_held(self, cargo: Cargo) -> bool:
+        return not self.send_held and cargo.is_held
 
     def _serve(self, name: str, cargo: Cargo) -> bool:
-        if self.offline or time.monotonic() < max(self._try_after, self._spool_after.get(name, 0.0)):
+        if self._is_held(cargo) or time.monotonic() < max(self._try_after, self._spool_after.get(name, 0.0)):
             return False
         try:
             door = self._door(cargo.begin.project)
@@ -209,7 +213,7 @@ class Carrier:
                 elif sample := meters[name].sample():
                     cargo.write(Points(cargo.samples, now(), sample))
                     cargo.samples += 1
-            if not self.offline and not self.trouble and name in self._started:
+            if not self.trouble and name in self._started:
                 try:
                     self._door(begin.project)(BeatRun(id=begin.run))
                 except (TarmacError, OSError):
@@ -250,13 +254,13 @@ def where_to(spools: Path) -> str | None:
 # --- the process ---
 
 
-def main(spools: Path, where: str, *, offline: bool) -> int:
+def main(spools: Path, where: str) -> int:
     gc.freeze()
     gc.set_threshold(200_000)  # batches are many small objects that live for a moment
     lock = FileLock(spools / LOCK_FILE)
     while lock.acquire(wait=False):
         try:
-            _work(spools, where, offline=offline)
+            _work(spools, where)
         finally:
             lock.release()
         # whoever came after our last look saw the lock held and left it to us
@@ -274,8 +278,8 @@ def _is_written(folder: Path) -> bool:
     return cargo is not None and cargo.is_alive()
 
 
-def _work(spools: Path, where: str, *, offline: bool) -> None:
-    carrier = Carrier(spools, where, offline=offline)
+def _work(spools: Path, where: str) -> None:
+    carrier = Carrier(spools, where)
     over = threading.Event()
     heart = threading.Thread(target=_beat, args=(carrier, over), name="tarmac-heart", daemon=True)
     heart.start()
@@ -341,7 +345,7 @@ class _Wake:
 
 def sync(spools: Path, where: str, follow: Callable[[Carrier], None]) -> Carrier:
     """Send what lies here as far as it is now, in the foreground, and tell how it went."""
-    carrier = Carrier(spools, where)
+    carrier = Carrier(spools, where, send_held=True)
     try:
         while carrier.go_round():
             follow(carrier)
@@ -353,5 +357,6 @@ def sync(spools: Path, where: str, follow: Callable[[Carrier], None]) -> Carrier
 if __name__ == "__main__":
     if hasattr(os, "nice"):
         os.nice(NICER)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go, and the work is not done
     Settings.from_environment()
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], offline="--offline" in sys.argv[3:]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
