@@ -131,12 +131,12 @@ class RemoteWorkspace(Workspace):
 
     def __call__(self, request: Operation[T]) -> T:
         spec = spec_of(request)
-        checked(request)
         path = f"/api/v1/p/{self.project}/{spec.name}"
-        if spec.kind == "query":
-            body = self._remote.get(path, query_string(request))
-        else:
-            body = self._remote.post(path, msgspec.json.encode(request))
+        try:  # the server checks the rest, as strictly
+            wire = query_string(request).encode() if spec.kind == "query" else msgspec.json.encode(request)
+        except (UnicodeEncodeError, TypeError, OverflowError) as error:
+            raise Invalid(f"{spec.name}: {bounded(error, 300)}") from None
+        body = self._remote.get(path, wire.decode()) if spec.kind == "query" else self._remote.post(path, wire)
         try:
             answer: T = msgspec.json.decode(body, type=spec.reply)
         except (msgspec.DecodeError, UnicodeDecodeError):  # what does not fit its type included
