@@ -10,10 +10,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -22,11 +22,15 @@ from tarmac.core.errors import Invalid, bounded
 from tarmac.core.ids import short
 from tarmac.core.names import Name
 from tarmac.core.secrets import mask_value
-from tarmac.formats.spool import AnyRecord, Begin, End, Note, Params, Points, Tags, Used
+from tarmac.formats.spool import AnyRecord, Begin, End, Note, Params, Points, SavedFile, Tags, Used
 from tarmac.logging import carrier, values
 from tarmac.logging.complaints import Complaints, say
 from tarmac.logging.place import Place
 from tarmac.logging.spool import Spool
+
+if TYPE_CHECKING:  # what training pays for only when it saves
+    from tarmac.logging.shelf import Paths
+    from tarmac.logging.things import Piece
 
 Status = Literal["finished", "failed", "killed"]
 PATIENCE_SECONDS = 60.0
@@ -62,6 +66,7 @@ class Run:
         )
         self._step = -1
         self._params: dict[str, str] = {}
+        self._paths: Paths | None = None
         self._tokens: list[Token[Run | None]] = []
 
     # --- what is said of a run ---
@@ -126,6 +131,63 @@ class Run:
         except msgspec.ValidationError:
             raise Invalid(f"`{bounded(name)}` names nothing that could be used", hint="like churn-data@v3") from None
         self._append(Used(what, version, about))
+
+    def save(self, name: str | os.PathLike[str], thing: Any = None) -> None:
+        """Keep a file of this run: a thing under a name, or a file or folder that is there.
+
+            run.save("roc.png", figure)             # matplotlib, plotly, PIL, an array as an image
+            run.save("predictions.parquet", table)  # pandas, polars, Arrow; also .csv and .json
+            run.save("report", {"auc": 0.9})        # becomes report.json
+            run.save("weights.npy", array)          # also text, bytes and torch tensors
+            run.save("model.bin")                   # an existing file, or folder, under its own name
+            run.save("plots", Path("out"))          # or under another
+
+        The name's suffix says the format; where it has none, the usual one of the thing is added. Saving under the same
+        name again replaces. When this returns the bytes are copied: the thing may change. In JSON, NaN and infinity
+        become null. An array is an image where the name ends like one: height, width, and 1, 3 or 4 values for each
+        pixel; floats of 0 to 1 and whole numbers of 0 to 255 are taken as they are, others are stretched from black to
+        white.
+
+        Raises for what is wrong with the arguments. A full disk is a warning, and training goes on.
+        """
+        from tarmac.logging import things
+
+        pieces = list(things.pieces(name, thing, look=not self.quiet))
+        self._keep(f"`{bounded(name)}`", pieces)
+
+    def model(self, model: Any, name: str = "model", example: Any = None) -> None:
+        """Keep a model, below `models/NAME/`: in the form its library writes, else as a pickle, and `about.json`.
+
+        Known are scikit-learn, torch, xgboost, lightgbm, catboost, keras, onnx (also as bytes), whatever can be
+        pickled, and `pathlib.Path(…)` of files of its own. An example of the input, some rows of a table or an array,
+        says what the model takes; its first rows are kept.
+
+        Raises for what is wrong with the arguments, like a model that cannot be pickled. A full disk is a warning.
+        """
+        from tarmac.logging import models
+
+        self._keep(f"model `{bounded(name)}`", *models.packaged(model, name, example, look=not self.quiet))
+
+    def _keep(self, what: str, pieces: list[Piece], last: Callable[[list[SavedFile]], Piece] | None = None) -> None:
+        """Put all pieces on the shelf of this process's spool, then record them: all or none."""
+        from tarmac.logging.shelf import NoRoom, Paths, Shelf
+
+        if self._paths is None:
+            self._paths = Paths()
+        self._paths.take(piece.path for piece in pieces)
+        spool = self._spool or self._open()
+        if spool is None:
+            return
+        shelf = Shelf(spool.folder)
+        try:
+            saved = shelf.put(pieces)
+            if last is not None:
+                saved += shelf.put([last(saved)])
+        except NoRoom as error:
+            self._complain("save", error, f"{what} was not saved")
+            return
+        for file in saved:
+            self._append(file)
 
     def _judge(self, name: Any, value: Any, error: Exception, points: dict[str, float]) -> None:
         """What is no number: metrics one level deeper (`{"train": {"loss": 1}}` is train/loss), or nothing."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable, Iterator
 from difflib import unified_diff
 from pathlib import Path
 
-import msgspec
-
 from tarmac.core.digest import digest_file
-from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
+from tarmac.core.errors import Conflict, NotFound, bounded
+from tarmac.core.files import below
 from tarmac.core.ids import short
-from tarmac.core.names import RelativePath
 from tarmac.store.operations import CommitManifest, FindMissing, ListFiles
 from tarmac.store.records import File, Manifest
 from tarmac.track.operations import AttachFiles, GetDetails, ListArtifacts
@@ -25,7 +21,7 @@ AT_ONCE = 500
 
 def upload(workspace: Workspace, run: str, source: Path, to: str = "") -> int:
     """Give a run a file, or a folder with all below it; how many files."""
-    found = list(_below(source, to))
+    found = list(below(source, to))
     files = _store(workspace, found)
     for start in range(0, len(files), AT_ONCE):
         part = files[start : start + AT_ONCE]
@@ -127,36 +123,6 @@ def _store(workspace: Workspace, files: list[tuple[str, Path]]) -> list[File]:
                 digest = workspace.put(path)  # noqa: PLW2901 - a file that has changed since is what it is now
             listed.append(File(path=name, digest=digest, size=path.stat().st_size))
     return listed
-
-
-def _below(source: Path, to: str) -> Iterator[tuple[str, Path]]:
-    """The regular files of a path, and what each is called in the run. A link or a device is an error, not skipped."""
-    try:
-        mode = source.lstat().st_mode
-    except OSError as error:
-        raise NotFound(f"{source} cannot be read: {error.strerror}") from None
-    if stat.S_ISREG(mode):
-        yield _name(to or source.name), source
-        return
-    if not stat.S_ISDIR(mode):
-        raise Invalid(f"{source} is neither a file nor a folder", hint="links and devices are not uploaded")
-    for folder, below, names in os.walk(source):
-        below.sort()
-        for name in sorted([*names, *(n for n in below if (Path(folder) / n).is_symlink())]):
-            path = Path(folder) / name
-            if not stat.S_ISREG(path.lstat().st_mode):
-                raise Invalid(f"{path} is not a regular file", hint="links and devices are not uploaded")
-            inside = path.relative_to(source).as_posix()
-            yield _name(f"{to}/{inside}" if to else inside), path
-
-
-def _name(text: str) -> str:
-    try:
-        return msgspec.convert(text.strip("/"), RelativePath)
-    except msgspec.ValidationError:
-        raise Invalid(
-            f"`{bounded(text)}` cannot be the name of a run's file", hint="no `..`, no control characters"
-        ) from None
 
 
 def _is_below(path: str, folder: str) -> bool:

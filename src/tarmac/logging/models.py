@@ -1,0 +1,235 @@
+"""What `run.model` keeps of a model: its native form, and `about.json`, which says all that packaging it needs.
+
+A library is recognised by the names of its classes and imported only if the model is its own.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import sys
+import types
+from collections.abc import Callable
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tarmac.core.clock import now
+from tarmac.core.errors import Invalid, bounded
+from tarmac.core.files import run_path
+from tarmac.formats.spool import SavedFile
+from tarmac.logging import things
+from tarmac.logging.documents import write_json
+from tarmac.logging.examples import describe
+from tarmac.logging.things import Piece, Write, is_a
+
+FORMAT = 1
+FOLDER = "models"
+ABOUT = "about.json"
+PICKLE_PROTOCOL = 5
+
+Forms = list[tuple[str, Write]]
+"""Names of files, and what writes them."""
+
+
+def packaged(
+    model: Any, name: str = "model", example: Any = None, *, look: bool = True
+) -> tuple[list[Piece], Callable[[list[SavedFile]], Piece]]:
+    """The files of a model, and what makes `about.json` of them when their sizes are known. Nothing is written yet."""
+    folder = _folder(name)
+    about: dict[str, Any] = {"format": FORMAT, "name": name, **_origin(model), "notes": []}
+    if isinstance(model, os.PathLike):
+        about["kind"] = "files"
+        source = Path(model)
+        found = list(things.pieces(f"{folder}/{source.name or source.resolve().name}", source, look=look))
+    else:
+        about["kind"], forms = _forms(model, about["notes"])
+        found = [Piece(f"{folder}/{file}", write) for file, write in forms]
+    if example is not None:
+        about["example"] = describe(example)
+
+    def last(saved: list[SavedFile]) -> Piece:
+        files = [{"path": file.path.removeprefix(f"{folder}/"), "size": file.size} for file in saved]
+        return Piece(f"{folder}/{ABOUT}", partial(write_json, {**about, "files": files, "made": now()}))
+
+    return found, last
+
+
+def _folder(name: Any) -> str:
+    if not isinstance(name, str) or "/" in name or not name:
+        raise Invalid(f"`{bounded(name)}` cannot be the name of a model", hint="text without `/`, like churn")
+    return run_path(f"{FOLDER}/{name}")
+
+
+def _origin(model: Any) -> dict[str, Any]:
+    cls = type(model)
+    library = cls.__module__.partition(".")[0]
+    return {
+        "class": f"{cls.__module__}.{cls.__qualname__}",
+        "library": library,
+        "version": _version(library),
+        "python": platform.python_version(),
+    }
+
+
+def _version(library: str) -> str | None:
+    """Of the distribution a module came with, which may be called otherwise (sklearn is scikit-learn)."""
+    found = getattr(sys.modules.get(library), "__version__", None)
+    if isinstance(found, str):
+        return found
+    try:
+        return metadata.version(library)
+    except (metadata.PackageNotFoundError, ValueError):
+        return None
+
+
+# --- each kind of model ---
+
+
+def _forms(model: Any, notes: list[str]) -> tuple[str, Forms]:
+    if model is None or isinstance(model, str | int | float | types.ModuleType):
+        raise Invalid(
+            f"{bounded(repr(model))} is no model",
+            hint="a model is the object itself, the bytes of an ONNX model, or pathlib.Path(…) of its file or folder",
+        )
+    if isinstance(model, bytes | bytearray):
+        return "onnx", [("model.onnx", partial(_onnx_bytes, bytes(model)))]
+    for library, names, kind, forms in KNOWN:
+        if is_a(model, library, *names):
+            return kind, forms(model, notes)
+    return ("sklearn" if is_a(model, "sklearn", "BaseEstimator") else "python"), _pickled(model, notes)
+
+
+def _pickled(model: Any, notes: list[str]) -> Forms:
+    if type(model).__module__ == "__main__" and _cloudpickle() is None:
+        notes.append(
+            f"class {type(model).__qualname__} is defined in __main__: only a script that defines it too can load it; "
+            "with cloudpickle installed it would be kept with the model"
+        )
+    return [("model.pkl", partial(_pickle, model))]
+
+
+def _pickle(model: Any, path: Path) -> None:
+    by_value = _cloudpickle()
+    # a class of the script itself is nowhere to be found by whoever loads the model: keep it with the model
+    first, second = (by_value, None) if by_value and type(model).__module__ == "__main__" else (pickle, by_value)
+    try:
+        return _dump(first, model, path)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        why = error
+    if second is not None:
+        try:
+            return _dump(second, model, path)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            why = error
+    raise Invalid(
+        f"a {type(model).__module__}.{type(model).__qualname__} cannot be pickled: {bounded(why, 300)}",
+        hint="drop what is open or running (files, locks, connections) from it; lambdas and classes made inside "
+        "functions belong to the top of a module" + ("" if by_value else ", or are kept by `pip install cloudpickle`"),
+    ) from why
+
+
+def _dump(pickler: Any, model: Any, path: Path) -> None:
+    with path.open("wb") as file:
+        pickler.dump(model, file, protocol=PICKLE_PROTOCOL)
+
+
+def _cloudpickle() -> Any:
+    try:
+        import cloudpickle
+    except ImportError:
+        return None
+    return cloudpickle
+
+
+def _torch(model: Any, notes: list[str]) -> Forms:
+    def state(path: Path) -> None:
+        import torch
+
+        torch.save(model.state_dict(), path)
+
+    def safe(path: Path) -> None:
+        from safetensors.torch import save_model
+
+        save_model(model, str(path))  # which keeps tensors that share memory once
+
+    def whole(path: Path) -> None:
+        import torch
+
+        torch.save(model, path, pickle_protocol=PICKLE_PROTOCOL)
+
+    # the state alone is enough for who has the code that makes the module
+    forms: Forms = [("state.pt", state), ("module.pt", _if_possible("module.pt", whole, notes))]
+    if _has("safetensors.torch"):
+        forms.append(("state.safetensors", _if_possible("state.safetensors", safe, notes)))
+    return forms
+
+
+def _if_possible(file: str, write: Write, notes: list[str]) -> Write:
+    """A form beside another one: where it cannot be written, a note says why."""
+
+    def attempt(path: Path) -> None:
+        try:
+            write(path)
+        except Exception as error:
+            path.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            notes.append(f"there is no {file}: {type(error).__name__}: {bounded(error, 300)}")
+
+    return attempt
+
+
+def _has(module: str) -> bool:
+    from importlib import import_module
+
+    try:
+        import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
+def _method(name: str, file: str) -> Callable[[Any, list[str]], Forms]:
+    """A model that writes itself: `save_model(path)`."""
+
+    def forms(model: Any, notes: list[str]) -> Forms:
+        return [(file, lambda path: getattr(model, name)(str(path)))]
+
+    return forms
+
+
+def _estimator(of: Callable[[Any], Any], file: str) -> Callable[[Any, list[str]], Forms]:
+    """One in the clothes of scikit-learn: its native form, and a pickle, which has its classes and settings too."""
+
+    def forms(model: Any, notes: list[str]) -> Forms:
+        return [(file, lambda path: of(model).save_model(str(path))), *_pickled(model, notes)]
+
+    return forms
+
+
+def _onnx(model: Any, notes: list[str]) -> Forms:
+    return [("model.onnx", lambda path: _onnx_bytes(model.SerializeToString(), path))]
+
+
+def _onnx_bytes(data: bytes, path: Path) -> None:
+    path.write_bytes(data)
+
+
+KNOWN: list[tuple[str, tuple[str, ...], str, Callable[[Any, list[str]], Forms]]] = [
+    ("torch", ("Module",), "torch", _torch),
+    ("xgboost", ("Booster",), "xgboost", _method("save_model", "model.ubj")),
+    ("xgboost", ("XGBModel",), "xgboost", _estimator(lambda model: model, "model.ubj")),
+    ("lightgbm", ("Booster",), "lightgbm", _method("save_model", "model.txt")),
+    ("lightgbm", ("LGBMModel",), "lightgbm", _estimator(lambda model: model.booster_, "model.txt")),
+    ("catboost", ("CatBoost",), "catboost", _method("save_model", "model.cbm")),
+    ("keras", ("Model",), "keras", _method("save", "model.keras")),
+    ("onnx", ("ModelProto",), "onnx", _onnx),
+]
+"""Library, its classes, what the kind is called, and its files."""
