@@ -46,7 +46,8 @@ def _plain(value: Any) -> Any:
         return list(value)
     cls = type(value)
     raise Invalid(
-        f"it holds a {cls.__module__}.{cls.__qualname__}, which JSON cannot say", hint="text, numbers, lists and dicts"
+        f"it holds a {cls.__module__}.{cls.__qualname__}, which JSON cannot say",
+        hint="it says text, numbers, lists and dicts; keys are text or numbers",
     )
 
 

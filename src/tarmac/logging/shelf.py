@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -16,7 +15,7 @@ from tarmac.logging.things import Piece, Write
 FILES = "files"
 AT_ONCE = 1 << 20
 AT_ONCE_IN_KERNEL = 1 << 30
-LITTLE_ROOM = 1 << 20
+SOME_ROOM = 1 << 20
 
 
 class NoRoom(Exception):
@@ -99,19 +98,21 @@ class Shelf:
         except MemoryError as error:
             raise NoRoom(f"not enough memory to write {name}") from error
         except Exception as error:
-            if (isinstance(error, OSError) and error.errno is not None) or self._is_full():
+            if (isinstance(error, OSError) and error.errno is not None) or _is_full(path):
                 raise NoRoom(f"{bounded(error)}: {name}") from error
             raise Invalid(
                 f"`{bounded(name)}` cannot be written: {type(error).__name__}: {bounded(error, 300)}",
                 hint="choose another suffix, or save it in a file yourself and give its path",
             ) from error
 
-    def _is_full(self) -> bool:
-        """Some libraries say it in words of their own."""
-        try:
-            return shutil.disk_usage(self._folder).free < LITTLE_ROOM
-        except OSError:
-            return True
+
+def _is_full(path: Path) -> bool:
+    """Whether this file, which is given up, could not have been longer: libraries say it in words of their own."""
+    try:
+        with path.open("ab", buffering=0) as file:
+            return file.write(bytes(SOME_ROOM)) < SOME_ROOM
+    except OSError:
+        return True
 
 
 def copy(source: Path, target: Path) -> int:

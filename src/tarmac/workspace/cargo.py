@@ -270,7 +270,7 @@ class Cargo:
         if not files:
             return
         attached = []
-        for file, _ in files:
+        for file in {file.path: file for file, _ in files}.values():  # what was saved again replaces
             local = self.folder / "files" / file.local
             try:
                 attached.append(File(path=file.path, digest=door.put(local), size=file.size))
