@@ -9,6 +9,7 @@ import csv
 import io
 from collections import deque
 from collections.abc import Callable, Iterator, KeysView, Mapping, ValuesView
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,13 @@ def json(thing: Any) -> bytes:
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return value.as_posix()
+    if type(value).__name__ in ("NaTType", "NAType"):  # what pandas has for nothing
+        return None
+    if isinstance(value, date):  # pandas' own
+        return value.isoformat()
+    for plain in (str, int, float, list, tuple):  # a class made of one of them
+        if isinstance(value, plain):
+            return plain(value)
     for way in ("tolist", "item", "to_list"):  # numpy, torch, jax, pandas; polars
         method = getattr(value, way, None)
         if callable(method):

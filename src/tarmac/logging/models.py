@@ -78,7 +78,7 @@ def _version(library: str) -> str | None:
     """Of the distribution a module came with, which may be called otherwise (sklearn is scikit-learn)."""
     found = getattr(sys.modules.get(library), "__version__", None)
     if isinstance(found, str):
-        return found
+        return str(found)  # torch has a class of its own for it
     try:
         return metadata.version(library)
     except (metadata.PackageNotFoundError, ValueError):
@@ -223,13 +223,13 @@ def _onnx_bytes(data: bytes, path: Path) -> None:
 
 
 KNOWN: list[tuple[str, tuple[str, ...], str, Callable[[Any, list[str]], Forms]]] = [
+    ("keras", ("Model",), "keras", _method("save", "model.keras")),  # which may be a torch module as well
     ("torch", ("Module",), "torch", _torch),
     ("xgboost", ("Booster",), "xgboost", _method("save_model", "model.ubj")),
     ("xgboost", ("XGBModel",), "xgboost", _estimator(lambda model: model, "model.ubj")),
     ("lightgbm", ("Booster",), "lightgbm", _method("save_model", "model.txt")),
     ("lightgbm", ("LGBMModel",), "lightgbm", _estimator(lambda model: model.booster_, "model.txt")),
     ("catboost", ("CatBoost",), "catboost", _method("save_model", "model.cbm")),
-    ("keras", ("Model",), "keras", _method("save", "model.keras")),
     ("onnx", ("ModelProto",), "onnx", _onnx),
 ]
 """Library, its classes, what the kind is called, and its files."""

@@ -7,6 +7,8 @@ import shutil
 import time
 from pathlib import Path
 
+from tarmac.logging import gpus
+
 MEGA = 1024 * 1024
 
 
@@ -19,12 +21,14 @@ class Meter:
         self._at = time.monotonic()
         self._used = self._process_seconds()
         self._busy, self._all = self._machine_seconds()
+        self._read = self._written = 0
+        self._gpus = gpus.find(self._visible_gpus())
 
     def sample(self) -> dict[str, float]:
         """Nothing where the kernel does not tell."""
+        found = self._gpus.sample() if self._gpus is not None else {}
         if not (self._proc / "stat").exists():
-            return {}
-        found: dict[str, float] = {}
+            return found
         now, used = time.monotonic(), self._process_seconds()
         busy, every = self._machine_seconds()
         if now > self._at:
@@ -35,6 +39,7 @@ class Meter:
         found["system/memory_mb"] = self._resident() / MEGA
         found |= self._machine_memory()
         found |= self._network()
+        found |= self._disk()
         found["system/disk_percent"] = _disk_percent()
         return found
 
@@ -67,6 +72,31 @@ class Meter:
             except (OSError, IndexError):
                 continue
         return total * os.sysconf("SC_PAGE_SIZE") if total else 0
+
+    def _disk(self) -> dict[str, float]:
+        """What went to disks and came from them, that of children who have ended included."""
+        read = written = told = 0
+        for process in self._tree():
+            try:
+                lines = dict(line.split(": ") for line in (process / "io").read_text().splitlines())
+                read, written = read + int(lines["read_bytes"]), written + int(lines["write_bytes"])
+            except (OSError, KeyError, ValueError):
+                continue
+            told += 1
+        if not told:
+            return {}
+        # a child that left our tree takes its account along
+        self._read, self._written = max(self._read, read), max(self._written, written)
+        return {"system/disk_read_mb": self._read / MEGA, "system/disk_written_mb": self._written / MEGA}
+
+    def _visible_gpus(self) -> str | None:
+        """As the process was started: the kernel does not tell what it has set since."""
+        try:
+            words = (self._proc / str(self._pid) / "environ").read_bytes().split(b"\0")
+        except OSError:
+            return None
+        name = b"CUDA_VISIBLE_DEVICES="
+        return next((word[len(name) :].decode("ascii", "replace") for word in words if word.startswith(name)), None)
 
     def _machine_seconds(self) -> tuple[int, int]:
         try:
