@@ -19,6 +19,7 @@ from tarmac.core.errors import Invalid, bounded
 
 READABLE_BYTES = 1 << 20
 """Up to here JSON is laid out for eyes."""
+PLAIN: tuple[Any, ...] = (str, int, float, list, tuple)
 
 
 def json(thing: Any) -> bytes:
@@ -41,7 +42,7 @@ def _plain(value: Any) -> Any:
         return None
     if isinstance(value, date):  # pandas' own
         return value.isoformat()
-    for plain in (str, int, float, list, tuple):  # a class made of one of them
+    for plain in PLAIN:  # a class made of one of them
         if isinstance(value, plain):
             return plain(value)
     for way in ("tolist", "item", "to_list"):  # numpy, torch, jax, pandas; polars

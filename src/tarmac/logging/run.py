@@ -29,6 +29,7 @@ from tarmac.logging.place import Place
 from tarmac.logging.spool import Spool
 
 if TYPE_CHECKING:  # what training pays for only when it saves
+    from tarmac.logging.notebook import Line
     from tarmac.logging.shelf import Paths
     from tarmac.logging.things import Piece
 
@@ -67,6 +68,7 @@ class Run:
         self._step = -1
         self._params: dict[str, str] = {}
         self._paths: Paths | None = None
+        self._line: Line | None = None
         self._tokens: list[Token[Run | None]] = []
 
     # --- what is said of a run ---
@@ -91,6 +93,8 @@ class Run:
             spool = self._spool or self._open()
             if points and spool is not None:
                 spool.append(Points(step, at, points), len(points))
+                if self._line is not None:
+                    self._line.add(len(points))
         except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
             self._complain("log", error, "a point was left out")
 
@@ -258,6 +262,7 @@ class Run:
         if spool is not None:
             spool.forget()
         self.begun = as_worker(self.begun)
+        self._line = None  # the notebook listens to the parent
 
     # --- its end ---
 
@@ -273,11 +278,14 @@ class Run:
             spool, self._spool = self._spool, None
         if spool is not None:
             spool.close(End(status if self.begun.owner else "", max(now(), self.begun.at)))
-            self._wait(spool)
+            missing = self._wait(spool)
+            if self._line is not None:
+                self._line.end(f"{status}, not yet sent: {missing}" if missing else status)
 
-    def _wait(self, spool: Spool) -> None:
+    def _wait(self, spool: Spool) -> str:
+        """Empty when all is in the workspace, else why it is not."""
         if self.place.offline:
-            return
+            return "offline"
         carrier.wake(self.place.spools)
         began = told = time.monotonic()
 
@@ -294,11 +302,14 @@ class Run:
             left = carrier.State(0, "interrupted")
         if told != began:
             say("")
-        if left is not None:
-            say(
-                f"tarmac: run {self.name} is not whole in {self.place.where} yet: {left.trouble or 'it takes long'}; "
-                f"it lies safe in {spool.folder}, and `tarmac sync` sends it"
-            )
+        if left is None:
+            return ""
+        why = left.trouble or "it takes long"
+        say(
+            f"tarmac: run {self.name} is not whole in {self.place.where} yet: {why}; "
+            f"it lies safe in {spool.folder}, and `tarmac sync` sends it"
+        )
+        return why
 
     def __enter__(self) -> Run:
         self._tokens.append(current.set(self))
@@ -317,6 +328,24 @@ class Run:
     def url(self) -> str:
         """Where to look at it."""
         return f"{self.place.page}/runs/{self.id}" if self.place.is_server else f"{self.place.where} run {self.id}"
+
+    def show(self) -> None:
+        """Say that it begins: on stderr, or in a notebook as a line that goes on saying how it is."""
+        if self.quiet:
+            return
+        if "IPython" in sys.modules:
+            from tarmac.logging import notebook
+
+            self._line = notebook.start(self)
+        if self._line is None:
+            say(f"run {self.name} ({self.experiment}) → {self.url}")
+
+    def _repr_html_(self) -> str:
+        from tarmac.logging import notebook
+
+        if self._line is not None:
+            return self._line.html()
+        return notebook.html(self, "quiet" if self.quiet else "ended" if self.ended else "running", 0)
 
     def __repr__(self) -> str:
         state = "quiet" if self.quiet else "ended" if self.ended else "running"

@@ -23,7 +23,6 @@ from tarmac.core.ids import time_ordered
 from tarmac.core.names import Id, Name, Note
 from tarmac.formats.spool import Begin
 from tarmac.logging import place, ranks, seeds, values
-from tarmac.logging.complaints import say
 from tarmac.logging.place import Place
 from tarmac.logging.run import PATIENCE_SECONDS, Run, current, status_of
 
@@ -105,8 +104,7 @@ def run(
         made.params(pairs)
     if tags:
         made.tag(tags)
-    if not made.quiet:
-        say(f"run {made.name} ({made.experiment}) → {made.url}")
+    made.show()
     return made
 
 
