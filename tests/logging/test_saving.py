@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import errno
 import io
@@ -167,6 +168,15 @@ def test_dicts_and_lists_become_json(run: Run) -> None:
         "keys.json": {"found": ["a"], "set": [7]},
     }
     assert b'\n  "auc"' in saved(run)["report.json"], "laid out for eyes"
+
+
+class Shout(str):
+    __slots__ = ()
+
+
+def test_what_is_made_of_plain_types_is_one(run: Run) -> None:
+    run.save("x", {"a": Shout("hey"), "b": collections.OrderedDict(c=1), "d": collections.deque([1]), Shout("e"): 2})
+    assert json.loads(saved(run)["x.json"]) == {"a": "hey", "b": {"c": 1}, "d": [1], "e": 2}
 
 
 def test_rows_become_csv(run: Run) -> None:

@@ -43,7 +43,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, date):  # pandas' own
         return value.isoformat()
     for plain in PLAIN:  # a class made of one of them
-        if isinstance(value, plain):
+        if isinstance(value, plain) and type(value) is not plain:  # a tuple as a key is one
             return plain(value)
     for way in ("tolist", "item", "to_list"):  # numpy, torch, jax, pandas; polars
         method = getattr(value, way, None)
