@@ -17,6 +17,7 @@ from tarmac.core.errors import Invalid, NotFound, TarmacError
 from tarmac.core.settings import Settings
 from tarmac.store.folder import WorkspaceFolder
 from tarmac.track import points as pts
+from tarmac.track import sheets
 from tarmac.track.operations import CreateRun, GetDetails, GetHistory, GetRun, LogRun, SampleCurves
 from tarmac.track.records import Curve, Metric
 from tarmac.workspace import Workspace, connect
@@ -103,11 +104,12 @@ def play(workspace: Workspace, sent: list[list[tuple[str, float, int, int]]]) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("tail", "segment"), [(1, 1), (5, 16), (pts.LONGEST_TAIL, pts.LONGEST_SEGMENT)])
+@pytest.mark.parametrize(("sheets_of", "segment"), [(1, 1), (5, 16), (sheets.MOST_ROWS, pts.LONGEST_SEGMENT)])
 def test_any_batches_come_to_what_a_set_of_points_comes_to(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tail: int, segment: int
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, sheets_of: int, segment: int
 ) -> None:
-    monkeypatch.setattr(pts, "LONGEST_TAIL", tail)
+    monkeypatch.setattr(sheets, "MOST_ROWS", sheets_of)
+    monkeypatch.setattr(sheets, "LONGEST_CURVE", 2 * segment)
     monkeypatch.setattr(pts, "LONGEST_SEGMENT", segment)
 
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

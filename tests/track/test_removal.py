@@ -77,8 +77,8 @@ def rows_of(folder: WorkspaceFolder) -> dict[str, int]:
 def full_run(workspace: Workspace, number: int = 0, **given: Any) -> str:
     """A run that has something in every table."""
     run = workspace(CreateRun(params={"p": str(number)}, tags={"t": "x"}, **given)).id
-    # the second lot is long enough for a segment, the third goes into a new tail
-    for start, end in ((0, 10), (10, 200), (200, 210)):
+    # the second lot is long enough for a segment and its outline, the others lie on sheets
+    for start, end in ((0, 10), (10, 600), (600, 610)):
         workspace(LogRun(id=run, metrics=[("m", float(step), step, 1) for step in range(start, end)]))
     data = b"bytes of %d" % number
     workspace.put(data)
@@ -87,6 +87,12 @@ def full_run(workspace: Workspace, number: int = 0, **given: Any) -> str:
     workspace(WriteLog(id=run, start=0, text="printed"))
     workspace(DescribeRun(id=run, facts={"machine": {"cpu": 1}}))
     return run
+
+
+def give_old_tail(folder: WorkspaceFolder, id: str) -> None:
+    """As format 2 wrote it."""
+    with database_of(folder) as run:
+        run("INSERT INTO metric_tails (run, key, points) SELECT key, 1, ? FROM runs WHERE id = ?", b"\0" * 24, id)
 
 
 # -------------------------------------------------------------------------------------------------------------- trash
@@ -169,14 +175,16 @@ def test_purged_runs_leave_nothing(anywhere: Workspace, folder: WorkspaceFolder)
     anywhere(CreateRun(name="warm"))
     before = rows_of(folder)
     kept = full_run(anywhere, 1)
+    give_old_tail(folder, kept)
     with_one = rows_of(folder)
     assert all(with_one[table] > before[table] for table in with_one), "the run has something in every table"
     runs = [full_run(anywhere, number, parent=kept) for number in (1, 2, 3)]
+    give_old_tail(folder, runs[1])
     shared = b"bytes of 1"
     anywhere(DeleteRuns(ids=runs))
     weighed = purge(anywhere, dry_run=True)
     size = sum(len(b"bytes of %d" % number) for number in (1, 2, 3))
-    assert (weighed.runs, weighed.points, weighed.artifacts, weighed.bytes) == (3, 630, 3, size)
+    assert (weighed.runs, weighed.points, weighed.artifacts, weighed.bytes) == (3, 1830, 3, size)
     assert anywhere(CountRuns(deleted="only")).count == 3, "a dry run changes nothing"
     assert purge(anywhere, days=1).runs == 0, "they have not been in the trash for long"
     assert purge(anywhere) == weighed

@@ -39,8 +39,8 @@ PAGES_AT_ONCE = 2000
 TABLES = (
     "migrations", "facts", "projects", "persons", "grants", "tokens", "experiments", "runs", "blobs", "manifests",
     "manifest_files", "lineage", "jobs", "seals", "events", "pending_events", "names", "params", "tags", "metrics",
-    "metric_tails", "metric_segments", "artifacts", "run_inputs", "run_logs", "run_facts",
-    "spools",
+    "metric_tails", "metric_segments", "metric_sheets", "metric_outlines", "artifacts", "run_inputs", "run_logs",
+    "run_facts", "spools",
 )  # fmt: skip
 Progress = Callable[[int, int, str], None]
 

@@ -1,25 +1,28 @@
 """Points of a curve: how they are grouped, summed up and packed.
 
-A point is (step, time, value), 24 bytes: two integers and a double, so NaN and infinities are as they were. The newest
-points of a curve lie in its *tail*, which grows by appending; a long tail moves on into a compressed *segment*.
+A point is (step, time, value), 24 bytes: two integers and a double, so NaN and infinities are as they were. New points
+lie on *sheets*, which neighbouring curves share (`sheets.py`); many of one curve are a compressed *segment*.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import zlib
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, pairwise
 from struct import Struct
+from typing import TypeAlias
 
 from tarmac.core.errors import Invalid
 
 Point = tuple[int, int, float]
+Columns: TypeAlias = "tuple[array[int], array[int], array[float]]"
 SIZE = 24
-LONGEST_TAIL = 128
 LONGEST_SEGMENT = 4096
 NOT_FINITE = {
     "NaN": math.nan, "nan": math.nan, "Infinity": math.inf, "inf": math.inf, "-Infinity": -math.inf, "-inf": -math.inf,
@@ -32,7 +35,6 @@ class Group:
     """The new points of one curve, in order, each once."""
 
     points: list[Point]
-    packed: bytes
     low: float | None
     high: float | None
 
@@ -47,13 +49,10 @@ class Group:
 
 def group(points: Iterable[tuple[str, float | str, int, int]], now: int) -> dict[str, Group]:
     """Points of a batch by their key. A time of 0 is now."""
-    by_key: dict[str, list[Point]] = {}
+    by_key: defaultdict[str, list[Point]] = defaultdict(list)
     for key, given, step, at in points:
         value = number(given) if isinstance(given, str) else given
-        try:
-            by_key[key].append((step, at or now, value))
-        except KeyError:
-            by_key[key] = [(step, at or now, value)]
+        by_key[key].append((step, at or now, value))
     return {key: shape(found) for key, found in by_key.items()}
 
 
@@ -62,7 +61,7 @@ def shape(points: list[Point]) -> Group:
     if len(points) == 1:
         value = points[0][2]
         bound = None if value != value else value
-        return Group(points, pack(points), bound, bound)
+        return Group(points, bound, bound)
     if any(before[:2] >= after[:2] for before, after in pairwise(points)):
         points = in_order(points)
     values = [point[2] for point in points]
@@ -70,7 +69,7 @@ def shape(points: list[Point]) -> Group:
     if total != total:  # a NaN among them, or infinities of both signs
         values = [value for value in values if value == value]
     low, high = (min(values), max(values)) if values else (None, None)
-    return Group(points, pack(points), low, high)
+    return Group(points, low, high)
 
 
 def in_order(points: list[Point]) -> list[Point]:
@@ -112,7 +111,7 @@ def _layout(count: int) -> Struct:
     return Struct("<" + "qqd" * count)
 
 
-def columns(data: bytes) -> tuple[array[int], array[int], array[float]]:
+def columns(data: bytes) -> Columns:
     """Steps, times and values, without making an object of every point."""
     integers, doubles = array("q"), array("d")
     integers.frombytes(data)
@@ -120,13 +119,46 @@ def columns(data: bytes) -> tuple[array[int], array[int], array[float]]:
     return integers[0::3], integers[1::3], doubles[2::3]
 
 
-def squeeze(data: bytes) -> bytes:
+def cut(columns: Columns, start: int, end: int) -> Columns:
+    steps, times, values = columns
+    return steps[start:end], times[start:end], values[start:end]
+
+
+def rows(columns: Columns) -> bytes:
+    """Points one after another again."""
+    steps, times, values = columns
+    data = array("q", bytes(len(steps) * SIZE))
+    data[0::3], data[1::3], data[2::3] = steps, times, array("q", values.tobytes())
+    return data.tobytes()
+
+
+def are_ordered(columns: Columns) -> bool:
+    """Whether points stand in order already, as those of nearly every curve do."""
+    steps, times, _ = columns
+    if all(map(operator.lt, steps, steps[1:])):
+        return True
+    moments = list(zip(steps, times, strict=True))
+    return all(map(operator.lt, moments, moments[1:]))
+
+
+def ordered(columns: Columns) -> Columns:
+    if are_ordered(columns):
+        return columns
+    points = sorted(zip(*columns, strict=True), key=order)
+    return (
+        array("q", [point[0] for point in points]),
+        array("q", [point[1] for point in points]),
+        array("d", [point[2] for point in points]),
+    )
+
+
+def squeeze(columns: Columns) -> bytes:
     """A segment as it is stored: by columns, so that what repeats lies together, then compressed."""
-    steps, times, values = columns(data)
+    steps, times, values = columns
     return zlib.compress(steps.tobytes() + times.tobytes() + values.tobytes(), 1)
 
 
-def expand_columns(stored: bytes) -> tuple[array[int], array[int], array[float]]:
+def expand(stored: bytes) -> Columns:
     data = zlib.decompress(stored)
     third = len(data) // 3
     steps, times, values = array("q"), array("q"), array("d")

@@ -102,15 +102,13 @@ def get_history(request: ops.GetHistory, read: Reader) -> Curve:
 @handles(ops.SampleCurves)
 def sample_curves(request: ops.SampleCurves, read: Reader) -> ops.Curves:
     runs = rows.run_keys(read, request.runs)
+    numbers = [read.names.number(read, name) for name in request.keys]
     found = []
     for id in request.runs:
-        for metric in rows.metrics(read, runs[id]):
-            if request.keys and metric.key not in request.keys:
-                continue
-            number = read.names.number(read, metric.key)
-            assert number is not None
-            curve = curves.whole(read, runs[id], number)
-            found.append(_curve(id, metric.key, metric.points, curves.sample(curve, request.points)))
+        totals = rows.lengths(read, runs[id], numbers)
+        names = read.names.names(read, totals)
+        sampled = curves.sampled(read, runs[id], totals, request.points)
+        found += [_curve(id, names[key], totals[key], sampled[key]) for key in sorted(sampled, key=names.__getitem__)]
     return ops.Curves(curves=found)
 
 
@@ -165,7 +163,7 @@ def _carried(read: Reader, keys: list[int], fields: list[Field] | None, kind: st
     return rows.texts(read, f"{kind}s", keys, names)
 
 
-def _curve(run: str, key: str, total: int, curve: curves.Columns) -> Curve:
+def _curve(run: str, key: str, total: int, curve: points.Columns) -> Curve:
     steps, times, values = curve
     numbers: list[Any] = values.tolist()
     if not all(value - value == 0.0 for value in numbers):

@@ -15,7 +15,7 @@ from tarmac.store.sql import Row, Tx
 from tarmac.track import operations as ops
 from tarmac.track import points
 from tarmac.track.points import Group
-from tarmac.track.queries import curves, rows
+from tarmac.track.queries import appending, rows
 from tarmac.track.queries.search import SILENT_AFTER
 from tarmac.track.records import Experiment, Logged, Run
 
@@ -156,7 +156,7 @@ def log_run(request: ops.LogRun, tx: Tx, groups: dict[str, Group]) -> Logged:
     if not groups:
         return Logged(points=0, repeated=0, position=position)
     numbers = tx.names.numbers(tx, groups)
-    written = curves.write(tx, key, {numbers[name]: group for name, group in groups.items()})
+    written = appending.write(tx, key, {numbers[name]: group for name, group in groups.items()})
     return Logged(points=written.new, repeated=written.repeated, position=position)
 
 
@@ -186,7 +186,7 @@ def end_run(request: ops.EndRun, tx: Tx) -> Run:
 
 def _end(tx: Tx, key: int, status: str, at: int) -> None:
     tx.run("UPDATE runs SET status = :status, ended_at = :at WHERE key = :key", status=status, at=at, key=key)
-    curves.settle(tx, key)
+    appending.settle(tx, key)
 
 
 def seal(tx: Tx, key: int) -> dict[str, str]:

@@ -1,214 +1,125 @@
-"""Curves in the store: written by appending, read whole or sampled so that no peak is lost."""
+"""Curves in the store, read: whole, or sampled so that no peak is lost."""
 
 from __future__ import annotations
 
-import operator
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
+from struct import Struct
 
-from tarmac.store.sql import Reader, Row, Tx
+from tarmac.store.sql import Reader
 from tarmac.track import points as pts
-from tarmac.track.points import Group, Point
+from tarmac.track import samples, sheets
+from tarmac.track.points import Columns
+from tarmac.track.samples import Piece
 
-SUMMARY = ("run", "key", "last", "last_step", "last_at", "min", "max", "n", "tail_n", "segments")
-_FEW_KEYS = 60
-WORTH_PACKING = 16
-_OVERWRITE = "ON CONFLICT (run, key) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in SUMMARY[2:])
-_APPEND = {
-    # SQLite joins bytes as text of the same bytes
-    "sqlite": "ON CONFLICT (run, key) DO UPDATE SET points = CAST(points || excluded.points AS BLOB)",
-    "postgres": "ON CONFLICT (run, key) DO UPDATE SET points = metric_tails.points || excluded.points",
-}
-
-
-@dataclass(slots=True)
-class Written:
-    """What came of a batch of points."""
-
-    new: int = 0
-    repeated: int = 0
-
-
-def write(tx: Tx, run: int, groups: dict[int, Group]) -> Written:
-    """Append the new points of each curve and bring its summary up to date."""
-    before = _summaries(tx, run, list(groups))
-    summaries: list[Row] = []
-    tails: list[Row] = []
-    moved: list[Row] = []
-    done = Written()
-    for key, group in groups.items():
-        old = before.get(key)
-        fresh = group
-        if old is not None and group.first <= (old[3], old[4]):
-            unseen = _unseen(tx, run, key, group)
-            done.repeated += len(group.points) - len(unseen)
-            if not unseen:
-                continue
-            fresh = pts.shape(unseen)
-        done.new += len(fresh.points)
-        summary, tail, segments = _grow(tx, run, key, old, fresh)
-        summaries.append(summary)
-        if tail is not None:
-            tails.append(tail)
-        moved += segments
-    if moved:
-        tx.insert("metric_segments", ("run", "key", "number", "n", "points"), moved)
-    if tails:
-        tx.insert("metric_tails", ("run", "key", "points"), tails, otherwise=_APPEND[tx.kind])
-    if summaries:
-        tx.insert("metrics", SUMMARY, summaries, otherwise=_OVERWRITE)
-    return done
-
-
-def _summaries(tx: Tx, run: int, keys: Sequence[int]) -> dict[int, Row]:
-    some = f"AND key IN ({', '.join(map(str, keys))})" if len(keys) <= _FEW_KEYS else ""
-    rows = tx.all(f"SELECT {', '.join(SUMMARY)} FROM metrics WHERE run = :run {some}", run=run)
-    return {row[1]: row for row in rows}
-
-
-def _grow(tx: Tx, run: int, key: int, old: Row | None, group: Group) -> tuple[Row, Row | None, list[Row]]:
-    """A curve with its new points: its summary, what goes into its tail, and segments if that gets too long."""
-    step, at, value = group.last
-    low, high, n, tail_n, segments = group.low, group.high, len(group.points), 0, 0
-    last = None if value != value else value
-    if old is not None:
-        _, _, old_last, old_step, old_at, old_low, old_high, old_n, tail_n, segments = old
-        old_value = float("nan") if old_last is None else old_last
-        if pts.order((old_step, old_at, old_value)) > pts.order(group.last):
-            step, at, last = old_step, old_at, old_last
-        low = _least(low, old_low)
-        high = _most(high, old_high)
-        n += old_n
-    packed: bytes | None = group.packed
-    moved: list[Row] = []
-    tail_n += len(group.points)
-    if tail_n > pts.LONGEST_TAIL:
-        whole = b"" if tail_n == len(group.points) else _take_tail(tx, run, key)
-        whole += group.packed
-        for start in range(0, len(whole), pts.LONGEST_SEGMENT * pts.SIZE):
-            part = whole[start : start + pts.LONGEST_SEGMENT * pts.SIZE]
-            moved.append((run, key, segments, len(part) // pts.SIZE, pts.squeeze(part)))
-            segments += 1
-        packed, tail_n = None, 0
-    summary = (run, key, last, step, at, low, high, n, tail_n, segments)
-    return summary, None if packed is None else (run, key, packed), moved
-
-
-def _take_tail(tx: Tx, run: int, key: int) -> bytes:
-    tail = tx.value("SELECT points FROM metric_tails WHERE run = :run AND key = :key", run=run, key=key)
-    tx.run("DELETE FROM metric_tails WHERE run = :run AND key = :key", run=run, key=key)
-    return bytes(tail or b"")
-
-
-def _unseen(tx: Tx, run: int, key: int, group: Group) -> list[Point]:
-    """Those of the new points that the curve does not have yet: a repeated request stores nothing twice."""
-    have: set[tuple[float, ...]] = set()
-    for data in stored(tx, run, key):
-        have.update(map(_identity, zip(*data, strict=True)))
-    return [point for point in group.points if _identity(point) not in have]
-
-
-def _identity(point: Sequence[float]) -> tuple[float, ...]:
-    step, at, value = point
-    return (step, at, value) if value == value else (step, at)
-
-
-def _least(one: float | None, other: float | None) -> float | None:
-    return other if one is None else one if other is None else min(one, other)
-
-
-def _most(one: float | None, other: float | None) -> float | None:
-    return other if one is None else one if other is None else max(one, other)
-
-
-Columns: TypeAlias = "tuple[array[int], array[int], array[float]]"
-
-
-def stored(read: Reader, run: int, key: int) -> list[Columns]:
-    """The parts of one curve, as they were written: in one statement, because a tail may move on at any moment."""
-    rows = read.all(
-        "SELECT number, points FROM metric_segments WHERE run = :run AND key = :key "
-        "UNION ALL SELECT -1, points FROM metric_tails WHERE run = :run AND key = :key",
-        run=run,
-        key=key,
-    )
-    parts = [pts.expand_columns(bytes(points)) for number, points in sorted(rows) if number >= 0]
-    return parts + [pts.columns(bytes(points)) for number, points in rows if number < 0]
+AT_ONCE = 500_000
+"""So many points may be in memory at once; more than one curve is read at a time only if they have fewer."""
+SEGMENT, OUTLINE, TAIL, SHEET = range(4)
+_moment = Struct("<qq").unpack_from
 
 
 def whole(read: Reader, run: int, key: int) -> Columns:
     """One curve, in order."""
-    steps, times, values = array("q"), array("q"), array("d")
-    for part in stored(read, run, key):
-        steps += part[0]
-        times += part[1]
-        values += part[2]
-    if _is_ordered(steps, times):
-        return steps, times, values
-    points = sorted(zip(steps, times, values, strict=True), key=pts.order)
-    return (
-        array("q", [point[0] for point in points]),
-        array("q", [point[1] for point in points]),
-        array("d", [point[2] for point in points]),
-    )
+    return _joined(pieces(read, run, [key]).get(key, []))
 
 
-def _is_ordered(steps: array[int], times: array[int]) -> bool:
-    """Whether the points stand in order already, as those of nearly every curve do."""
-    if all(map(operator.lt, steps, steps[1:])):
-        return True
-    moments = list(zip(steps, times, strict=True))
-    return all(map(operator.lt, moments, moments[1:]))
+def sampled(read: Reader, run: int, totals: Mapping[int, int], most: int) -> dict[int, Columns]:
+    """Curves of one run, given with how long they are, each cut down to so many points."""
+    found: dict[int, Columns] = {}
+    for outlined in (False, True):
+        wanted = {key: n for key, n in totals.items() if samples.by_outlines(n, most) is outlined}
+        for keys in portions(wanted):
+            for key, parts in pieces(read, run, keys, outlined=outlined).items():
+                cut = _sample(parts, most)
+                found[key] = _cut(whole(read, run, key), most) if cut is None else cut
+    return found
 
 
-def sample(curve: Columns, most: int) -> Columns:
-    """At most `most` points that keep the first, the last, and each stretch's lowest and highest value."""
-    steps, times, values = curve
-    count = len(steps)
-    if count <= most:
-        return curve
-    buckets = (most - 2) // 2  # none where there is room for the two ends only
-    chosen = {0, count - 1}
-    total = sum(values)
-    has_nan = total != total  # or infinities of both signs: then the slower way is taken for nothing
-    for bucket in range(buckets):
-        start, end = bucket * count // buckets, (bucket + 1) * count // buckets
-        part = values[start:end]
-        if has_nan:
-            real = [index for index in range(start, end) if values[index] == values[index]]
-            if not real:
-                chosen.add(start)  # a stretch of nothing but NaN is shown as what it is
-                continue
-            chosen.add(min(real, key=values.__getitem__))
-            chosen.add(max(real, key=values.__getitem__))
+def _sample(parts: Sequence[Piece], most: int) -> Columns | None:
+    """None if outlines have to be mixed to be in order: then it takes the points."""
+    if not any(part.outlined for part in parts):
+        return _cut(_joined(parts), most)
+    return samples.sample(parts, most) if _are_in_order(parts) else None
+
+
+def _cut(curve: Columns, most: int) -> Columns:
+    return curve if len(curve[0]) <= most else samples.sample([Piece.of(curve)], most)
+
+
+def portions(totals: Mapping[int, int]) -> Iterator[list[int]]:
+    """Curves that may be read in one statement: they share their sheets."""
+    for _, together in groupby(sorted(totals), key=lambda key: key // sheets.PART):
+        keys: list[int] = []
+        for key in together:
+            if keys and sum(totals[k] for k in keys) + totals[key] > AT_ONCE:
+                yield keys
+                keys = []
+            keys.append(key)
+        yield keys
+
+
+def pieces(
+    read: Reader, run: int, keys: Sequence[int], *, outlined: bool = False, between: tuple[int, int] | None = None
+) -> dict[int, list[Piece]]:  # fmt: skip
+    """The parts of curves of one portion, by when they begin: long ones as outlines, or only those that may have points
+    between two steps. One statement reads them all, because points may move from one table to another at any moment."""
+    some, part = f"run = :run AND key IN ({', '.join(map(str, keys))})", keys[0] // sheets.PART
+    parts = []
+    segments = f"SELECT {SEGMENT}, key, number, n, points FROM metric_segments s WHERE {some}"
+    its = "SELECT 1 FROM metric_outlines o WHERE o.run = s.run AND o.key = s.key AND o.number = s.number"
+    if outlined:
+        segments += f" AND NOT EXISTS ({its})"
+        parts.append(f"SELECT {OUTLINE}, key, number, n, points FROM metric_outlines WHERE {some}")
+    elif between is not None:
+        segments += f" AND NOT EXISTS ({its} AND (o.last_step < {between[0]} OR o.first_step > {between[1]}))"
+    parts += [
+        segments,
+        f"SELECT {TAIL}, key, 0, 0, points FROM metric_tails WHERE {some}",
+        f"SELECT {SHEET}, part, number, n, points FROM metric_sheets WHERE run = :run AND part = {part}",
+    ]
+    found: dict[int, list[Piece]] = {key: [] for key in keys}
+    loose: dict[int, list[bytes]] = {key: [] for key in keys}
+    for kind, key, _, n, stored in sorted(read.all(" UNION ALL ".join(parts), run=run), key=lambda row: row[:3]):
+        if kind == SEGMENT:
+            found[key].append(Piece.of(pts.expand(stored)))
+        elif kind == OUTLINE:
+            found[key].append(Piece(n, pts.columns(stored), outlined=True))
+        elif kind == TAIL:
+            loose[key].append(bytes(stored))
         else:
-            chosen.add(start + part.index(min(part)))
-            chosen.add(start + part.index(max(part)))
-    keep = sorted(chosen)
-    return (
-        array("q", [steps[index] for index in keep]),
-        array("q", [times[index] for index in keep]),
-        array("d", [values[index] for index in keep]),
-    )
+            sheet = sheets.read(bytes(stored))
+            for place in keys:
+                if data := sheet.of(place % sheets.PART):
+                    loose[place].append(data)
+    return {key: _by_beginning(found[key], loose[key]) for key in keys if found[key] or loose[key]}
 
 
-def settle(tx: Tx, run: int) -> None:
-    """The run has ended: long tails become segments, which take a third of the room."""
-    rows = tx.all(
-        f"SELECT m.{', m.'.join(SUMMARY)}, t.points FROM metrics m "
-        "JOIN metric_tails t ON t.run = m.run AND t.key = m.key WHERE m.run = :run AND m.tail_n >= :least",
-        run=run,
-        least=WORTH_PACKING,
-    )
-    if not rows:
-        return
-    tx.insert(
-        "metric_segments",
-        ("run", "key", "number", "n", "points"),
-        [(run, row[1], row[9], row[8], pts.squeeze(bytes(row[10]))) for row in rows],
-    )
-    tx.insert("metrics", SUMMARY, [(*row[:8], 0, row[9] + 1) for row in rows], otherwise=_OVERWRITE)
-    keys = ", ".join(str(row[1]) for row in rows)
-    tx.run(f"DELETE FROM metric_tails WHERE run = :run AND key IN ({keys})", run=run)
+def _by_beginning(found: list[Piece], loose: list[bytes]) -> list[Piece]:
+    """Loose points are many small pieces: those between two segments become one."""
+    marks: list[tuple[tuple[int, int], Piece | bytes]] = [(piece.first, piece) for piece in found]
+    marks += [(_moment(data), data) for data in loose]
+    marks.sort(key=lambda mark: mark[0])
+    parts: list[Piece] = []
+    for is_loose, together in groupby((part for _, part in marks), key=lambda part: isinstance(part, bytes)):
+        if is_loose:
+            parts.append(Piece.of(pts.columns(b"".join(together))))  # type: ignore[arg-type]
+        else:
+            parts += together  # type: ignore[arg-type]
+    return parts
+
+
+def _are_in_order(parts: Sequence[Piece]) -> bool:
+    one_by_one = all(before.last < after.first for before, after in pairwise(parts))
+    return one_by_one and all(part.outlined or pts.are_ordered(part.columns) for part in parts)
+
+
+def _joined(parts: Sequence[Piece]) -> Columns:
+    if len(parts) == 1:
+        return pts.ordered(parts[0].columns)
+    steps, times, values = array("q"), array("q"), array("d")
+    for part in parts:
+        steps += part.columns[0]
+        times += part.columns[1]
+        values += part.columns[2]
+    return pts.ordered((steps, times, values))

@@ -11,8 +11,8 @@ from tarmac.store.sql import Connection, Row, Tx
 AT_ONCE = 200
 # what belongs to a run and to nothing else
 OWN_TABLES = (
-    "params", "tags", "metrics", "metric_tails", "metric_segments", "artifacts", "run_inputs", "run_logs", "run_facts",
-    "spools",
+    "params", "tags", "metrics", "metric_tails", "metric_segments", "metric_sheets", "metric_outlines", "artifacts",
+    "run_inputs", "run_logs", "run_facts", "spools",
 )  # fmt: skip
 
 

@@ -332,6 +332,13 @@ def metrics(read: Reader, run: int) -> list[Metric]:
     return sorted(found, key=lambda metric: metric.key)
 
 
+def lengths(read: Reader, run: int, keys: Iterable[int | None]) -> dict[int, int]:
+    """How many points the metrics of a run have: all of them, or those of these keys."""
+    wanted = list(keys)
+    where = f"AND key IN ({_list(key for key in wanted if key is not None)})" if wanted else ""
+    return dict(read.all(f"SELECT key, n FROM metrics WHERE run = :run {where}", run=run))
+
+
 def inputs(read: Reader, run: int) -> list[Input]:
     rows = read.all("SELECT name, version, document FROM run_inputs WHERE run = :run ORDER BY name, version", run=run)
     return [Input(name=name, version=version, about=about) for name, version, about in rows]
