@@ -23,7 +23,9 @@ from tarmac.track.operations import CreateRun, EndRun, LogRun
 AT_ONCE = 500
 BEGIN = 1_700_000_000_000
 YEAR = 365 * 86_400_000
-TABLES = ("names", "experiments", "runs", "params", "tags", "metrics", "metric_tails", "metric_segments")
+TABLES = (
+    "names", "experiments", "runs", "params", "tags", "metrics", "metric_segments", "metric_sheets", "metric_outlines",
+)  # fmt: skip
 
 
 @dataclass

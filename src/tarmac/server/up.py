@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -35,6 +36,7 @@ from tarmac.track.operations import PurgeRuns, SweepRuns
 from tarmac.workspace import token_file
 
 LONGEST_HEAD = 128 * 1024
+GARBAGE_AFTER = 20_000
 IDLE_SECONDS = 75
 STOP_SECONDS = 10
 SWEEP_SECONDS = 10.0
@@ -196,6 +198,9 @@ def _run(app: App, listening: socket.socket, when_up: Callable[[], None]) -> Non
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
+    # a request makes thousands of tuples and no cycles: looking for those at every 700th costs a twentieth of its time
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER)
     Server(config, app, when_up).run(sockets=[listening])
 
 

@@ -5,7 +5,8 @@ The same statements run on SQLite and on Postgres; the little that differs is in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -67,12 +68,12 @@ class Names:
     """The store's dictionary, kept in memory: keys of params, tags and metrics as numbers, by project."""
 
     def __init__(self) -> None:
-        self._numbers: dict[tuple[int, str], int] = {}
+        self._numbers: defaultdict[int, dict[str, int]] = defaultdict(dict)
         self._names: dict[int, str] = {}
 
     def number(self, read: Reader, name: str) -> int | None:
         """The number of a name, or None where nothing was ever called so."""
-        known = self._numbers.get((read.project, name))
+        known = self._numbers[read.project].get(name)
         if known is None:
             known = read.value(
                 "SELECT key FROM names WHERE project = :project AND name = :name", project=read.project, name=name
@@ -81,11 +82,12 @@ class Names:
                 self.learn([(read.project, name, known)])
         return known
 
-    def numbers(self, tx: Tx, names: Iterable[str]) -> dict[str, int]:
+    def numbers(self, tx: Tx, names: Collection[str]) -> dict[str, int]:
         """The numbers of names, given to those that have none."""
-        project, known = tx.project, self._numbers
-        found = {name: number for name in names if (number := known.get((project, name))) is not None}
-        for name in sorted(set(names) - found.keys()):  # in order, so that two servers cannot wait for each other
+        project, known = tx.project, self._numbers[tx.project]
+        found = {name: known[name] for name in names if name in known}
+        missing = set() if len(found) == len(names) else set(names) - found.keys()
+        for name in sorted(missing):  # in order, so that two servers cannot wait for each other
             number = tx.value(
                 "INSERT INTO names (project, name) VALUES (:project, :name) ON CONFLICT DO NOTHING RETURNING key",
                 project=project,
@@ -112,7 +114,7 @@ class Names:
 
     def learn(self, entries: Iterable[tuple[int, str, int]]) -> None:
         for project, name, number in entries:
-            self._numbers[project, name] = number
+            self._numbers[project][name] = number
             self._names[number] = name
 
     def forget(self) -> None:

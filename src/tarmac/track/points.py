@@ -12,7 +12,6 @@ import zlib
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, pairwise
 from struct import Struct
@@ -30,46 +29,25 @@ NOT_FINITE = {
 _LARGEST = 1 << 63
 
 
-@dataclass(slots=True)
-class Group:
-    """The new points of one curve, in order, each once."""
-
-    points: list[Point]
-    low: float | None
-    high: float | None
-
-    @property
-    def first(self) -> tuple[int, int]:
-        return self.points[0][:2]
-
-    @property
-    def last(self) -> Point:
-        return self.points[-1]
-
-
-def group(points: Iterable[tuple[str, float | str, int, int]], now: int) -> dict[str, Group]:
-    """Points of a batch by their key. A time of 0 is now."""
+def group(points: Iterable[tuple[str, float | str, int, int]], now: int) -> dict[str, list[Point]]:
+    """Points of a batch by their key, in order and each once. A time of 0 is now."""
     by_key: defaultdict[str, list[Point]] = defaultdict(list)
     for key, given, step, at in points:
         value = number(given) if isinstance(given, str) else given
         by_key[key].append((step, at or now, value))
-    return {key: shape(found) for key, found in by_key.items()}
+    for key, found in by_key.items():
+        if len(found) > 1 and any(before[:2] >= after[:2] for before, after in pairwise(found)):
+            by_key[key] = in_order(found)
+    return by_key
 
 
-def shape(points: list[Point]) -> Group:
-    """In order, each point once, with the smallest and largest value."""
-    if len(points) == 1:
-        value = points[0][2]
-        bound = None if value != value else value
-        return Group(points, bound, bound)
-    if any(before[:2] >= after[:2] for before, after in pairwise(points)):
-        points = in_order(points)
+def bounds(points: Sequence[Point]) -> tuple[float | None, float | None]:
+    """The lowest and the highest value; NaN is neither."""
     values = [point[2] for point in points]
     total = sum(values)
     if total != total:  # a NaN among them, or infinities of both signs
         values = [value for value in values if value == value]
-    low, high = (min(values), max(values)) if values else (None, None)
-    return Group(points, low, high)
+    return (min(values), max(values)) if values else (None, None)
 
 
 def in_order(points: list[Point]) -> list[Point]:
@@ -119,6 +97,14 @@ def columns(data: bytes) -> Columns:
     return integers[0::3], integers[1::3], doubles[2::3]
 
 
+def as_columns(points: Sequence[Point]) -> Columns:
+    return (
+        array("q", [point[0] for point in points]),
+        array("q", [point[1] for point in points]),
+        array("d", [point[2] for point in points]),
+    )
+
+
 def cut(columns: Columns, start: int, end: int) -> Columns:
     steps, times, values = columns
     return steps[start:end], times[start:end], values[start:end]
@@ -142,20 +128,17 @@ def are_ordered(columns: Columns) -> bool:
 
 
 def ordered(columns: Columns) -> Columns:
-    if are_ordered(columns):
-        return columns
-    points = sorted(zip(*columns, strict=True), key=order)
-    return (
-        array("q", [point[0] for point in points]),
-        array("q", [point[1] for point in points]),
-        array("d", [point[2] for point in points]),
-    )
+    return columns if are_ordered(columns) else as_columns(sorted(zip(*columns, strict=True), key=order))
 
 
 def squeeze(columns: Columns) -> bytes:
     """A segment as it is stored: by columns, so that what repeats lies together, then compressed."""
     steps, times, values = columns
-    return zlib.compress(steps.tobytes() + times.tobytes() + values.tobytes(), 1)
+    data = steps.tobytes() + times.tobytes() + values.tobytes()
+    # of a short segment zlib takes longer to clear its usual tables than to compress it
+    window, memory = (13, 6) if len(data) <= 32 * 1024 else (15, 8)
+    packer = zlib.compressobj(1, zlib.DEFLATED, window, memory)
+    return packer.compress(data) + packer.flush()
 
 
 def expand(stored: bytes) -> Columns:

@@ -83,8 +83,10 @@ def _has_nan(values: array[float]) -> bool:
     return total != total  # or infinities of both signs: then the slower way is taken for nothing
 
 
-def edges(pieces: Sequence[Piece], count: int) -> Iterator[tuple[int, int, int]]:
-    """Where stretches end: the piece, the point in it, and the point in the whole curve."""
+def edges(pieces: Sequence[Piece], count: int) -> Iterator[tuple[int, int]]:
+    """Where so many stretches begin and end: in which piece, before which of its points."""
+    if not count:
+        return
     total = sum(piece.count for piece in pieces)
     number = before = 0
     for stretch in range(count + 1):
@@ -95,48 +97,65 @@ def edges(pieces: Sequence[Piece], count: int) -> Iterator[tuple[int, int, int]]
         inside, piece = wanted - before, pieces[number]
         if piece.outlined and inside != piece.count:
             inside = min(piece.count, (inside + UNIT // 2) // UNIT * UNIT)
-        yield number, inside, before + inside
+        yield number, inside
 
 
 def sample(pieces: Sequence[Piece], most: int) -> Columns:
     """At most `most` points of a curve whose pieces stand in order."""
-    steps, times, values = array("q"), array("q"), array("d")
+    candidates, starts = _candidates(pieces)
+    steps, times, values = candidates
+    chosen = {0, len(steps) - 1}
+    real = not _has_nan(values)
+    for start, end in pairwise(_ends(pieces, starts, stretches(most))):
+        part = values[start:end]
+        if real and part:  # as `extremes` does, without a call for each
+            chosen.add(start + part.index(min(part)))
+            chosen.add(start + part.index(max(part)))
+        elif part:
+            chosen.update(extremes(values, start, end, real=False))
+    keep = sorted(chosen)
+    cut = (
+        array("q", map(steps.__getitem__, keep)),
+        array("q", map(times.__getitem__, keep)),
+        array("d", map(values.__getitem__, keep)),
+    )
+    return _each_once(cut) if any(piece.outlined for piece in pieces) else cut
+
+
+def _ends(pieces: Sequence[Piece], starts: Sequence[int], count: int) -> list[int]:
+    """Where stretches end among the candidates."""
+    if len(pieces) == 1 and not pieces[0].outlined and count:
+        return [stretch * pieces[0].count // count for stretch in range(count + 1)]
+    ends = []
+    for number, inside in edges(pieces, count):
+        ends.append(starts[number] + (-(-inside // UNIT) * 2 if pieces[number].outlined else inside))
+    return ends
+
+
+def _candidates(pieces: Sequence[Piece]) -> tuple[Columns, list[int]]:
+    """The points that a sample is chosen from, and where those of each piece start."""
+    if len(pieces) == 1 and not pieces[0].outlined:
+        return pieces[0].columns, [0]
+    found = array("q"), array("q"), array("d")
     starts = []
     for piece in pieces:
-        starts.append(len(steps))
-        lead = 2 if piece.outlined else 0
-        steps += piece.columns[0][lead:]
-        times += piece.columns[1][lead:]
-        values += piece.columns[2][lead:]
-    chosen = []
-    count = stretches(most)
-    if count:
-        ends = []
-        for number, inside, _ in edges(pieces, count):
-            piece = pieces[number]
-            ends.append(starts[number] + (-(-inside // UNIT) * 2 if piece.outlined else inside))
-        real = not _has_nan(values)
-        for start, end in pairwise(ends):
-            if start < end:
-                chosen += sorted(extremes(values, start, end, real=real))
-    return _joined(pieces, [(steps[index], times[index], values[index]) for index in chosen])
+        if piece.outlined and piece is pieces[0]:
+            _extend(found, piece.columns, 0, 1)
+        starts.append(len(found[0]))
+        _extend(found, piece.columns, 2 if piece.outlined else 0, None)
+        if piece.outlined and piece is pieces[-1]:
+            _extend(found, piece.columns, 1, 2)
+    return found, starts
 
 
-def _joined(pieces: Sequence[Piece], inner: list[pts.Point]) -> Columns:
-    """The ends of the curve and what was chosen between them, each point once."""
-    (steps, times, values), tail = pieces[0].columns, pieces[-1]
-    place = 1 if tail.outlined else -1
-    every = [
-        (steps[0], times[0], values[0]),
-        *inner,
-        (tail.columns[0][place], tail.columns[1][place], tail.columns[2][place]),
-    ]
-    keep = [every[0]]
-    for point in every[1:]:
-        if point != keep[-1] and (point[2] == point[2] or point[:2] != keep[-1][:2] or keep[-1][2] == keep[-1][2]):
-            keep.append(point)
-    return (
-        array("q", [point[0] for point in keep]),
-        array("q", [point[1] for point in keep]),
-        array("d", [point[2] for point in keep]),
-    )
+def _extend(found: Columns, more: Columns, start: int, end: int | None) -> None:
+    found[0].extend(more[0][start:end])
+    found[1].extend(more[1][start:end])
+    found[2].extend(more[2][start:end])
+
+
+def _each_once(sampled: Columns) -> Columns:
+    """The same point may be the lowest, the highest and an end."""
+    if pts.are_ordered(sampled):
+        return sampled
+    return pts.as_columns(pts.in_order(list(zip(*sampled, strict=True))))

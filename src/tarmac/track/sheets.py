@@ -11,9 +11,10 @@ is one sheet. When a part has many of them they are *sorted out*: a curve's poin
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, groupby
 
 from tarmac.track import points as pts
 from tarmac.track.points import SIZE, Point
@@ -48,19 +49,23 @@ class Sheet:
         return b"" if index < 0 else self.data[self.starts[index] : self.starts[index + 1]]
 
 
-def write(curves: Sequence[tuple[int, Sequence[Point]]]) -> bytes:
-    """A sheet of new points, by key in order."""
-    data = pts.pack(list(chain.from_iterable(points for _, points in curves)))
-    return _head(0, [key for key, _ in curves], [len(points) for _, points in curves]) + data
+def part_of(key: int) -> int:
+    return key // PART
 
 
-def rewrite(curves: Sequence[tuple[int, bytes]]) -> bytes:
+def write(curves: Mapping[int, Sequence[Point]]) -> bytes:
+    """A sheet of new points."""
+    points = list(chain.from_iterable(curves.values()))
+    return _head(0, curves, list(map(len, curves.values()))) + pts.pack(points)
+
+
+def rewrite(curves: Mapping[int, bytes]) -> bytes:
     """A sheet of points that were on others, compressed."""
-    data = pts.squeeze(pts.columns(b"".join(points for _, points in curves)))
-    return _head(1, [key for key, _ in curves], [len(points) // SIZE for _, points in curves]) + data
+    data = pts.squeeze(pts.columns(b"".join(curves.values())))
+    return _head(1, curves, [len(points) // SIZE for points in curves.values()]) + data
 
 
-def _head(packed: int, keys: Sequence[int], counts: Sequence[int]) -> bytes:
+def _head(packed: int, keys: Collection[int], counts: Sequence[int]) -> bytes:
     return bytes((packed, len(keys) - 1)) + bytes([key % PART for key in keys]) + array("H", counts).tobytes()
 
 
@@ -75,14 +80,22 @@ def read(stored: bytes) -> Sheet:
 
 def by_place(stored: Iterable[bytes]) -> dict[int, bytes]:
     """All points of a part, by curve, in the order they were written."""
-    pieces: dict[int, list[bytes]] = {}
-    for row in stored:
-        for place, data in read(row):
-            try:
-                pieces[place].append(data)
-            except KeyError:
-                pieces[place] = [data]
+    pieces: defaultdict[int, list[bytes]] = defaultdict(list)
+    for (places, is_single), together in groupby(map(read, stored), key=_shape):
+        if is_single:  # one point of the same curves again and again: whole columns at once
+            steps, times, values = pts.columns(b"".join([sheet.data for sheet in together]))
+            wide = len(places)
+            for index, place in enumerate(places):
+                pieces[place].append(pts.rows((steps[index::wide], times[index::wide], values[index::wide])))
+        else:
+            for sheet in together:
+                for place, data in sheet:
+                    pieces[place].append(data)
     return {place: b"".join(pieces[place]) for place in sorted(pieces)}
+
+
+def _shape(sheet: Sheet) -> tuple[bytes, bool]:
+    return sheet.places, len(sheet.data) == len(sheet.places) * SIZE
 
 
 def is_full(run: int, part: int, rows: int, points: int) -> bool:

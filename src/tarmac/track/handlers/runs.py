@@ -14,7 +14,7 @@ from tarmac.store.lineage import link
 from tarmac.store.sql import Row, Tx
 from tarmac.track import operations as ops
 from tarmac.track import points
-from tarmac.track.points import Group
+from tarmac.track.points import Point
 from tarmac.track.queries import appending, rows
 from tarmac.track.queries.search import SILENT_AFTER
 from tarmac.track.records import Experiment, Logged, Run
@@ -121,13 +121,13 @@ def _new_experiment(tx: Tx, name: str, note: str) -> Experiment:
     return Experiment(id=decimal(), name=name, note=note, created_at=tx.now)
 
 
-def shape_points(request: ops.LogRun) -> dict[str, Group]:
+def shape_points(request: ops.LogRun) -> dict[str, list[Point]]:
     """The part of logging that needs no database: it is done before the transaction."""
     return points.group(request.metrics, now())
 
 
 @handles(ops.LogRun, prepare=shape_points)
-def log_run(request: ops.LogRun, tx: Tx, groups: dict[str, Group]) -> Logged:
+def log_run(request: ops.LogRun, tx: Tx, groups: dict[str, list[Point]]) -> Logged:
     tx.unchanged()  # points leave no event; the end of the run seals what they came to
     key, status, *_ = row = rows.run_row(tx, request.id)
     _refuse_deleted(request.id, row)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from tarmac.store.sql import Row, Tx
 from tarmac.track import points as pts
 from tarmac.track import samples, sheets
-from tarmac.track.points import SIZE, Columns, Group, Point
+from tarmac.track.points import SIZE, Columns, Point
 from tarmac.track.queries import curves
 
 SUMMARY = ("run", "key", "last", "last_step", "last_at", "min", "max", "n", "tail_n", "segments")
@@ -75,36 +75,36 @@ class Rows:
             tx.insert("metric_outlines", names, self.outlines)
 
 
-def write(tx: Tx, run: int, groups: Mapping[int, Group]) -> Written:
-    """Add the new points of each curve and bring its summary up to date."""
+def write(tx: Tx, run: int, groups: Mapping[int, list[Point]]) -> Written:
+    """Add the new points of each curve, which are in order, and bring its summary up to date."""
     done = Written()
-    older: list[Row] = []
-    heads = _heads(tx, run, groups)
-    groups = dict(sorted(groups.items()))
-    if heads:
-        for key, unseen in _unseen(tx, run, heads, groups):
-            done.repeated += len(groups[key].points) - len(unseen)
-            if not unseen:
-                del groups[key]
-                continue
-            groups[key] = group = pts.shape(unseen)
-            _, step, at, last, _ = heads[key]
-            if pts.order((step, at, float("nan") if last is None else last)) > pts.order(group.last):
-                older.append(_summary(run, key, group))
-    if not groups:
+    new = dict(sorted(groups.items()))
+    heads = _heads(tx, run, new)
+    for key, unseen in _unseen(tx, run, heads, groups):
+        done.repeated += len(groups[key]) - len(unseen)
+        if unseen:
+            new[key] = unseen
+        else:
+            del new[key]
+    if not new:
         return done
-    done.new = sum(len(group.points) for group in groups.values())
+    done.new = sum(map(len, new.values()))
     rows = Rows(run, _next_number(tx, run))
-    for part, together in groupby(groups.items(), key=lambda item: item[0] // sheets.PART):
-        _lay(rows, part, list(together))
+    keys, start = list(new), 0
+    while start < len(keys):
+        part = sheets.part_of(keys[start])
+        end = bisect_left(keys, (part + 1) * sheets.PART, start)
+        _lay(rows, part, {key: new[key] for key in keys[start:end]})
+        start = end
     rows.insert(tx)
-    not_newest = {row[1] for row in older}
-    newest = [_summary(run, key, group) for key, group in groups.items() if key not in not_newest]
-    if newest:
-        tx.insert("metrics", SUMMARY, newest, otherwise=_merge(tx.kind, is_newest=True))
-    if older:
-        tx.insert("metrics", SUMMARY, older, otherwise=_merge(tx.kind, is_newest=False))
-    _sort_out_full(tx, rows.run, rows.number, {row[1] for row in rows.sheets})
+    behind = [key for key in heads if key in new and _ends_before(new[key], heads[key])]
+    if behind:
+        summaries = [_summary(run, key, new.pop(key)) for key in behind]
+        tx.insert("metrics", SUMMARY, summaries, otherwise=_merge(tx.kind, is_newest=False))
+    if new:
+        summaries = [_summary(run, key, points) for key, points in new.items()]
+        tx.insert("metrics", SUMMARY, summaries, otherwise=_merge(tx.kind, is_newest=True))
+    _sort_out_full(tx, run, rows.number, {row[1] for row in rows.sheets})
     return done
 
 
@@ -113,31 +113,38 @@ def _next_number(tx: Tx, run: int) -> int:
     return batches * _IN_ONE_BATCH
 
 
-def _summary(run: int, key: int, group: Group) -> Row:
-    points = group.points
+def _summary(run: int, key: int, points: list[Point]) -> Row:
     step, at, value = points[-1]
-    return (run, key, None if value != value else value, step, at, group.low, group.high, len(points), 0, 0)
+    last = low = high = None if value != value else value
+    if len(points) > 1:
+        low, high = pts.bounds(points)
+    return (run, key, last, step, at, low, high, len(points), 0, 0)
 
 
-def _lay(rows: Rows, part: int, together: list[tuple[int, Group]]) -> None:
+def _ends_before(points: list[Point], head: Row) -> bool:
+    """Whether the newest point of a curve stays what it was."""
+    _, step, at, value, _ = head
+    return pts.order((step, at, float("nan") if value is None else value)) > pts.order(points[-1])
+
+
+def _lay(rows: Rows, part: int, curves: dict[int, list[Point]]) -> None:
     """Neighbouring curves onto a sheet; of one curve that has many points a segment is made."""
-    on_sheet: list[tuple[int, list[Point]]] = []
-    for key, group in together:
-        if len(group.points) > sheets.LONGEST_CURVE:
-            rows.add_curve(key, pts.columns(pts.pack(group.points)))
-        else:
-            on_sheet.append((key, group.points))
-    if on_sheet:
-        count = sum(len(points) for _, points in on_sheet)
-        rows.sheets.append((rows.run, part, rows.take_number(), count, sheets.write(on_sheet)))
+    count = sum(map(len, curves.values()))
+    if count > sheets.LONGEST_CURVE:
+        for key in [key for key, points in curves.items() if len(points) > sheets.LONGEST_CURVE]:
+            points = curves.pop(key)
+            rows.add_curve(key, pts.as_columns(points))
+            count -= len(points)
+    if curves:
+        rows.sheets.append((rows.run, part, rows.take_number(), count, sheets.write(curves)))
 
 
 # --- is it new? ---
 
 
-def _heads(tx: Tx, run: int, groups: Mapping[int, Group]) -> dict[int, Row]:
+def _heads(tx: Tx, run: int, groups: Mapping[int, list[Point]]) -> dict[int, Row]:
     """The curves that do not end before the new points begin: only they may have some of them already."""
-    step, at = min(group.first for group in groups.values())
+    step, at = min([points[0][:2] for points in groups.values()])
     some = f"AND key IN ({', '.join(map(str, groups))})" if len(groups) <= _FEW_KEYS else ""
     rows = tx.all(
         f"SELECT key, last_step, last_at, last, n FROM metrics "
@@ -146,22 +153,22 @@ def _heads(tx: Tx, run: int, groups: Mapping[int, Group]) -> dict[int, Row]:
         step=step,
         at=at,
     )
-    return {row[0]: row for row in rows if row[0] in groups and groups[row[0]].first <= (row[1], row[2])}
+    return {row[0]: row for row in rows if row[0] in groups and groups[row[0]][0][:2] <= (row[1], row[2])}
 
 
 def _unseen(
-    tx: Tx, run: int, heads: Mapping[int, Row], groups: Mapping[int, Group]
+    tx: Tx, run: int, heads: Mapping[int, Row], groups: Mapping[int, list[Point]]
 ) -> Iterator[tuple[int, list[Point]]]:
     """Those of the new points that their curves do not have yet: a repeated request stores nothing twice."""
     for keys in curves.portions({key: head[4] for key, head in heads.items()}):
-        first = min(groups[key].first[0] for key in keys)
-        last = max(groups[key].last[0] for key in keys)
+        first = min(groups[key][0][0] for key in keys)
+        last = max(groups[key][-1][0] for key in keys)
         found = curves.pieces(tx, run, keys, between=(first, last))
         for key in keys:
             have: set[tuple[float, ...]] = set()
             for piece in found.get(key, []):
                 have.update(map(_identity, zip(*piece.columns, strict=True)))
-            yield key, [point for point in groups[key].points if _identity(point) not in have]
+            yield key, [point for point in groups[key] if _identity(point) not in have]
 
 
 def _identity(point: tuple[float, ...]) -> tuple[float, ...]:
@@ -191,7 +198,7 @@ def _sort_out(tx: Tx, rows: Rows, part: int, least: int, tails: Mapping[int, byt
     found = sheets.by_place(bytes(row[0]) for row in stored)
     for key, tail in tails.items():
         found[key % sheets.PART] = tail + found.get(key % sheets.PART, b"")
-    left: list[tuple[int, bytes]] = []
+    left: dict[int, bytes] = {}
     room = sheets.LONGEST_PACKED * SIZE
     for place, data in sorted(found.items()):
         key = part * sheets.PART + place
@@ -200,15 +207,15 @@ def _sort_out(tx: Tx, rows: Rows, part: int, least: int, tails: Mapping[int, byt
             continue
         if len(data) > room:
             _lay_packed(rows, part, left)
-            left, room = [], sheets.LONGEST_PACKED * SIZE
-        left.append((key, data))
+            left, room = {}, sheets.LONGEST_PACKED * SIZE
+        left[key] = data
         room -= len(data)
     _lay_packed(rows, part, left)
 
 
-def _lay_packed(rows: Rows, part: int, left: list[tuple[int, bytes]]) -> None:
+def _lay_packed(rows: Rows, part: int, left: dict[int, bytes]) -> None:
     if left:
-        count = sum(len(data) for _, data in left) // SIZE
+        count = sum(map(len, left.values())) // SIZE
         rows.sheets.append((rows.run, part, rows.take_number(), count, sheets.rewrite(left)))
 
 
@@ -216,7 +223,7 @@ def settle(tx: Tx, run: int) -> None:
     """The run has ended: what lies on sheets is packed, which takes a third of the room."""
     tails: dict[int, dict[int, bytes]] = {}
     for key, points in tx.all("SELECT key, points FROM metric_tails WHERE run = :run", run=run):
-        tails.setdefault(key // sheets.PART, {})[key] = bytes(points)
+        tails.setdefault(sheets.part_of(key), {})[key] = bytes(points)
     counted = tx.all("SELECT part, count(*), sum(n) FROM metric_sheets WHERE run = :run GROUP BY part", run=run)
     parts = {part for part, count, points in counted if count > 1 or points >= WORTH_PACKING} | tails.keys()
     if not parts:

@@ -49,7 +49,7 @@ def _cut(curve: Columns, most: int) -> Columns:
 
 def portions(totals: Mapping[int, int]) -> Iterator[list[int]]:
     """Curves that may be read in one statement: they share their sheets."""
-    for _, together in groupby(sorted(totals), key=lambda key: key // sheets.PART):
+    for _, together in groupby(sorted(totals), key=sheets.part_of):
         keys: list[int] = []
         for key in together:
             if keys and sum(totals[k] for k in keys) + totals[key] > AT_ONCE:
@@ -64,7 +64,7 @@ def pieces(
 ) -> dict[int, list[Piece]]:  # fmt: skip
     """The parts of curves of one portion, by when they begin: long ones as outlines, or only those that may have points
     between two steps. One statement reads them all, because points may move from one table to another at any moment."""
-    some, part = f"run = :run AND key IN ({', '.join(map(str, keys))})", keys[0] // sheets.PART
+    some, part = f"run = :run AND key IN ({', '.join(map(str, keys))})", sheets.part_of(keys[0])
     parts = []
     segments = f"SELECT {SEGMENT}, key, number, n, points FROM metric_segments s WHERE {some}"
     its = "SELECT 1 FROM metric_outlines o WHERE o.run = s.run AND o.key = s.key AND o.number = s.number"
