@@ -46,7 +46,7 @@ def translate(error: psycopg.Error, place: str) -> TarmacError:
 
 def _array(numbers: Iterable[float | None]) -> str:
     """Numbers as Postgres reads an array of them; infinities and NaN are written as Python writes them."""
-    return "{" + ",".join(["NULL" if number is None else repr(number) for number in numbers]) + "}"
+    return "{" + ",".join(map(repr, numbers)).replace("None", "NULL") + "}"
 
 
 class PostgresConnection:
