@@ -80,6 +80,7 @@ def full_run(workspace: Workspace, number: int = 0, **given: Any) -> str:
     # the second lot is long enough for a segment and its outline, the others lie on sheets
     for start, end in ((0, 10), (10, 600), (600, 610)):
         workspace(LogRun(id=run, metrics=[("m", float(step), step, 1) for step in range(start, end)]))
+    workspace(LogRun(id=run, spool=run, position=1))
     data = b"bytes of %d" % number
     workspace.put(data)
     workspace(AttachFiles(id=run, files=[File(path="a/b", digest=digest(data), size=len(data))]))
