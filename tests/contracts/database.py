@@ -54,6 +54,23 @@ class DatabaseContract:
         assert [row for piece in pieces for row in piece] == rows
         assert all(len(piece) <= 100 for piece in pieces)
 
+    @pytest.mark.parametrize("count", [1, 3, 4, 300])
+    def test_numbers_and_bytes_of_many_rows_come_back_as_they_went(self, database: Database, count: int) -> None:
+        amounts = [None, 0.1, -0.0, 1e308, 5e-324, float("inf"), float("-inf"), 1 / 3]
+        texts = [None, "", "NULL", "{a,b}", 'it\'s "quoted"', "back\\slash"]
+        rows = [
+            (number - (1 << 62), amounts[number % 8], bytes(range(number % 256)), texts[number % 6])
+            for number in range(count)
+        ]
+        names = ("id", "amount", "data", "text")
+        with database.write() as connection:
+            connection.run("CREATE TABLE many (id BIGINT PRIMARY KEY, amount DOUBLE PRECISION, data BYTEA, text TEXT)")
+            connection.insert("many", names, rows)
+            connection.insert("many", names, rows, otherwise="ON CONFLICT (id) DO UPDATE SET amount = excluded.amount")
+        with database.read() as connection:
+            found = connection.all("SELECT id, amount, data, text FROM many ORDER BY id")
+        assert [(id, amount, bytes(data), text) for id, amount, data, text in found] == rows
+
     def test_a_savepoint_undoes_its_own_work_only(self, database: Database) -> None:
         with database.write() as connection:
             connection.begin()

@@ -36,7 +36,7 @@ from tarmac.track.operations import PurgeRuns, SweepRuns
 from tarmac.workspace import token_file
 
 LONGEST_HEAD = 128 * 1024
-GARBAGE_AFTER = 20_000
+GARBAGE_AFTER = 50_000
 IDLE_SECONDS = 75
 STOP_SECONDS = 10
 SWEEP_SECONDS = 10.0
