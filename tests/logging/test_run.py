@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tarmac.track.operations import GetDetails, ListRuns, ReadLog
 from tarmac.workspace import Workspace
 from tests.logging.conftest import Training, history, only_run, until
@@ -244,3 +246,43 @@ def test_wrong_arguments_of_the_start_are_said_at_once(local: Training) -> None:
     assert "/nowhere" in said("tarmac.run(workspace='/nowhere')")
     assert "names nothing that could be used" in said("tarmac.run().use('@v1')")
     assert "TARMAC_RUN" in said("tarmac.run()", TARMAC_RUN="nonsense")
+
+
+def test_scalars_of_numpy(local: Training, workspace: Workspace) -> None:
+    pytest.importorskip("numpy")
+    done = local.run(
+        """
+import numpy as np, tarmac
+with tarmac.run(strict=True) as run:
+    run.log({"half": np.float16(0.5), "single": np.float32(0.25), "double": np.float64(0.125), "nan": np.float32("nan"),
+             "integer": np.int64(2**40), "unsigned": np.uint8(255), "bool": np.bool_(True), "zero-d": np.array(1.5),
+             "one": np.array([2.5]), "one-by-one": np.array([[3.5]])}, step=np.int32(7))
+run = tarmac.run("wrong")
+run.log({"many": np.array([1, 2]), "complex": np.complex64(1j), "text": np.str_("1"), "kept": 1})
+"""
+    )
+    assert done.code == 0, done.err
+    runs = {run.experiment: run for run in workspace(ListRuns()).runs}
+    assert runs["default"].metrics == {
+        "half": 0.5, "single": 0.25, "double": 0.125, "nan": "NaN", "integer": 2**40, "unsigned": 255, "bool": 1,
+        "zero-d": 1.5, "one": 2.5, "one-by-one": 3.5,
+    }  # fmt: skip
+    assert history(workspace, runs["default"].id, "half") == [(7, 0.5)]
+    assert runs["wrong"].metrics == {"kept": 1}
+
+
+def test_tensors_of_torch(local: Training, workspace: Workspace) -> None:
+    pytest.importorskip("torch")
+    done = local.run(
+        """
+import torch, tarmac
+with tarmac.run(strict=True) as run:
+    run.log({"scalar": torch.tensor(0.5), "bfloat16": torch.tensor(0.25, dtype=torch.bfloat16),
+             "half": torch.tensor(2.0, dtype=torch.float16), "grad": torch.tensor(3.0, requires_grad=True),
+             "integer": torch.tensor(7), "one": torch.tensor([1.5]), "bool": torch.tensor(True)})
+"""
+    )
+    assert done.code == 0, done.err
+    assert only_run(workspace).metrics == {
+        "scalar": 0.5, "bfloat16": 0.25, "half": 2, "grad": 3, "integer": 7, "one": 1.5, "bool": 1,
+    }  # fmt: skip

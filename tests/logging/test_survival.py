@@ -214,6 +214,60 @@ def test_the_disk_is_full_to_the_end(partly: str, local: Training, workspace: Wo
     assert run.status == "finished"
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes, where we may make one."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(path)], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"not run: no file system can be mounted here ({made.stderr.strip()})")
+    yield path
+    stop_carriers(tmp_path)
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+REALLY_FULL = """
+import os, sys, time, tarmac
+ballast = os.path.join(os.environ["TARMAC_SPOOL"], "ballast")
+def fill():
+    with open(ballast, "wb", buffering=0) as file:
+        try:
+            while file.write(bytes(512)):
+                pass
+        except OSError:
+            pass
+run = tarmac.run("training", params={"rounds": 3000}, capture=False, patience=10)
+time.sleep(1)  # the carrier has what it needs
+for step in range(3000):
+    if step == 1000:
+        fill()
+    if step == 2000 and "to-the-end" not in sys.argv:
+        os.unlink(ballast)
+    run.log({"loss": 1 / (step + 1), "lr": step % 7}, step=step)
+run.tag(done="yes")
+run.end()
+print(run._complain.counts)
+"""
+
+
+@pytest.mark.parametrize("until_when", ["for-a-while", "to-the-end"])
+def test_a_disk_that_really_is_full(
+    until_when: str, tarmac: Callable[..., Ran], small_disk: Path, local: Training, workspace: Workspace
+) -> None:
+    done = local.run(REALLY_FULL, until_when, TARMAC_SPOOL=str(small_disk))
+    assert (done.code, done.out) == (0, "{}\n"), done.err
+    run = until(lambda: (found := only_run(workspace)).status != "running" and found)
+    if until_when == "for-a-while":
+        assert whole(workspace, 3000)
+        return
+    kept = history(workspace, run.id, "loss")
+    assert kept == expected(len(kept))
+    assert run.status == "finished"
+    lost = 2 * (3000 - len(kept))
+    assert run.tags["tarmac.incomplete"] == f"{lost} points were dropped: the disk was full to the end"
+
+
 def test_the_clock_is_set_back(local: Training, workspace: Workspace) -> None:
     back = "import time\nreal = time.time_ns\nbegan = real()\n"
     back += "time.time_ns = lambda: real() - (3600 * 10**9 if real() - began > 10**9 else 0)\n"

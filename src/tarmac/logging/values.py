@@ -19,12 +19,14 @@ def number(value: Any) -> float:
     """A value as a double: numbers, and what holds exactly one (a tensor, an array, a Decimal). Raises for others."""
     if isinstance(value, (str, bytes)):
         raise TypeError("text is not a number")
+    if isinstance(value, complex) or getattr(getattr(value, "dtype", None), "kind", "") == "c":
+        raise TypeError("a complex number is two")
     try:
-        return float(value)
+        return float(value.item() if getattr(value, "ndim", 0) else value)
     except OverflowError:  # a whole number beyond all doubles
         return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
-        item = getattr(value, "item", None)  # some arrays of one element say it only this way
+        item = getattr(value, "item", None)  # some that hold one value say it only this way
         if item is None:
             raise
         return float(item())
