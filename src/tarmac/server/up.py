@@ -194,6 +194,7 @@ def _run(app: App, listening: socket.socket, when_up: Callable[[], None]) -> Non
         lifespan="on",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nobody is trusted for what a proxy says of them
         server_header=False,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,

@@ -37,6 +37,7 @@ SETTINGS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA temp_store = MEMORY",
+    "PRAGMA wal_autocheckpoint = 4000",
     f"PRAGMA journal_size_limit = {64 * 1024 * 1024}",
 )
 
@@ -94,6 +95,9 @@ class SQLiteConnection:
     def run(self, sql: str, **values: Any) -> int:
         return self._execute(sql, values).rowcount
 
+    def do(self, sql: str, **values: Any) -> None:
+        self._execute(sql, values)
+
     def pieces(self, sql: str, size: int, **values: Any) -> Iterator[list[Row]]:
         cursor = self._execute(sql, values)
         while rows := cursor.fetchmany(size):
@@ -108,7 +112,7 @@ class SQLiteConnection:
             self._execute(insert_statement(table, names, size, "?", otherwise), flat)
             start += size
 
-    def begin(self) -> None:
+    def begin(self, *, hurried: bool = False) -> None:
         self._execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -117,6 +121,9 @@ class SQLiteConnection:
     def rollback(self) -> None:
         if self.raw.in_transaction:
             self._execute("ROLLBACK")
+
+    def changes(self) -> int:
+        return self.raw.total_changes
 
     def savepoint(self) -> None:
         self._execute("SAVEPOINT item")
