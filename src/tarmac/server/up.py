@@ -218,9 +218,9 @@ def up(
     port: int,
     allow_hosts: tuple[str, ...],
     trash_days: int,
-    say: Callable[[str], None],
+    ready: Callable[[str, str], None],
 ) -> None:
-    """Serve the store until SIGINT or SIGTERM."""
+    """Serve the store until SIGINT or SIGTERM. `ready` hears the address, and a key to go in with once."""
     _refuse_open_door(store, host)
     lock = acquire_or_refuse(
         store.folder.path / "server.lock",
@@ -243,7 +243,7 @@ def up(
         facts = store.folder.path / "server.json"
         facts.write_text(json.dumps({"url": url, "pid": os.getpid(), "started_at": now()}), encoding="utf-8")
         try:
-            _run(app, listening, lambda: say(f"tarmac is up: {url}/?key={app.auth.one_time_key()}"))
+            _run(app, listening, lambda: ready(url, app.auth.one_time_key()))
         finally:
             sweeper.stop()
             own_token.unlink(missing_ok=True)
