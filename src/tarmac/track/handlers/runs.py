@@ -45,7 +45,7 @@ def delete_experiment(request: ops.DeleteExperiment, tx: Tx) -> Experiment:
     if deleted_at is not None:
         tx.unchanged()
     else:
-        rows.set_experiment_deleted(tx, key, None, tx.now)
+        rows.set_experiment_deleted(tx, key, None, rows.moment_of_its_own(tx, key))
     return rows.experiment(tx, name)
 
 
@@ -80,12 +80,13 @@ def create_run(request: ops.CreateRun, tx: Tx) -> Run:
         tx.unchanged()  # sent again, because the answer was lost
         return _run(tx, known)
     new = request.id or time_ordered()
+    parent_key, parent = _parent(tx, request.parent) if request.parent else (None, None)
     run = Run(
         id=new,
         name=request.name or f"run-{new[6:12]}",
         experiment=request.experiment,
         status="running",
-        parent=request.parent,
+        parent=parent,
         actor=tx.actor.signature,
         started_at=request.started_at or tx.now,
         ended_at=None,
@@ -93,20 +94,29 @@ def create_run(request: ops.CreateRun, tx: Tx) -> Run:
         params=request.params,
         tags=request.tags,
     )
-    parent = rows.run_row(tx, request.parent)[0] if request.parent else None
     beat = tx.now if request.beats else None
-    key = rows.add_run(tx, run, parent, beat)
+    key = rows.add_run(tx, run, parent_key, beat)
     if key is None:  # the experiment is new, or called by its id
         run = msgspec.structs.replace(run, experiment=_experiment(tx, request.experiment)[1])
-        key = rows.add_run(tx, run, parent, beat)
+        key = rows.add_run(tx, run, parent_key, beat)
     assert key is not None
     if request.params:
         rows.add_params(tx, key, request.params)
     if request.tags:
         rows.put_tags(tx, key, request.tags)
-    if request.parent:
-        link(tx, f"runs/{request.parent}", f"runs/{new}", "started")
+    if parent:
+        link(tx, f"runs/{parent}", f"runs/{new}", "started")
     return run
+
+
+def _parent(tx: Tx, id: str) -> tuple[int, str]:
+    """Key and whole id of the run below which another starts. It is held, so that nobody purges it meanwhile."""
+    row = rows.whole_row(tx, id)
+    if row[9] is not None:
+        raise Conflict(
+            f"run {row[1]} is in the trash: nothing can be started below it", hint=f"`tarmac runs restore {row[1]}`"
+        )
+    return row[0], row[1]
 
 
 def _experiment(tx: Tx, name: str) -> tuple[int, str]:
@@ -262,8 +272,9 @@ def move_runs(request: ops.MoveRuns, tx: Tx) -> ops.Changed:
 @handles(ops.DeleteRuns)
 def delete_runs(request: ops.DeleteRuns, tx: Tx) -> ops.Changed:
     keys = rows.run_keys(tx, request.ids)
+    at = rows.moment_for_runs(tx, keys.values())
     gone = rows.update_runs(
-        tx, keys.values(), "SET deleted_at = :now WHERE key IN ({keys}) AND deleted_at IS NULL", now=tx.now
+        tx, keys.values(), "SET deleted_at = :at WHERE key IN ({keys}) AND deleted_at IS NULL", at=at
     )
     return _changed(tx, gone)
 

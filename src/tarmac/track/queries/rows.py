@@ -85,7 +85,7 @@ def experiments(read: Reader, after: str, limit: int, *, deleted: bool) -> list[
 
 
 def set_experiment_deleted(tx: Tx, key: int, before: int | None, after: int | None) -> None:
-    """An experiment and its runs go into the trash, and come back, together: they share the moment."""
+    """An experiment and its runs go into the trash, and come back, together: they share the moment, and nobody else."""
     tx.run("UPDATE experiments SET deleted_at = :after WHERE key = :key", after=after, key=key)
     same = "IS NULL" if before is None else "= :before"
     tx.run(
@@ -94,6 +94,34 @@ def set_experiment_deleted(tx: Tx, key: int, before: int | None, after: int | No
         key=key,
         before=before,
     )
+
+
+def moment_of_its_own(tx: Tx, experiment: int) -> int:
+    """When an experiment goes into the trash: not the moment of any run that went there by itself."""
+    tx.value(f"SELECT key FROM experiments WHERE key = :key {blobs.FOR_UPDATE[tx.kind]}", key=experiment)
+    newest: int | None = tx.value(
+        "SELECT max(deleted_at) FROM runs WHERE experiment = :key AND deleted_at >= :now", key=experiment, now=tx.now
+    )
+    return tx.now if newest is None else newest + 1
+
+
+def moment_for_runs(tx: Tx, keys: Iterable[int]) -> int:
+    """When runs go into the trash by themselves: not the moment in which an experiment of theirs went."""
+    taken: set[int | None] = set()
+    numbers = sorted(keys)
+    for start in range(0, len(numbers), MANY):
+        part = ", ".join(map(str, numbers[start : start + MANY]))
+        taken.update(
+            deleted_at
+            for (deleted_at,) in tx.all(
+                f"SELECT deleted_at FROM experiments WHERE key IN (SELECT experiment FROM runs WHERE key IN ({part})) "
+                f"ORDER BY key {blobs.FOR_UPDATE[tx.kind]}"
+            )
+        )
+    moment = tx.now
+    while moment in taken:
+        moment += 1
+    return moment
 
 
 # --- runs ---
