@@ -33,11 +33,13 @@ READER_MAP_BYTES = 512 * 1024 * 1024
 """Searches jump about in the file: mapped, a page costs half of what reading it does. The kernel may take it back."""
 WRITER_CACHE_KIB = 32 * 1024
 """Pages a transaction has changed and cannot keep are written twice; indexes in random order change many."""
+CHECKPOINT_PAGES = 4000
+"""16 MB of log: a small run changes some fifty pages, most of them of indexes and again and again the same."""
 SETTINGS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA wal_autocheckpoint = 4000",
+    f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}",
     f"PRAGMA journal_size_limit = {64 * 1024 * 1024}",
 )
 

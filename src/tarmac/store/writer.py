@@ -139,7 +139,10 @@ class Writer:
                     item.done(item.result, item.error)
                 except Exception:
                     log.exception("somebody could not be told what came of a command")
-        self.when_told()
+        try:
+            self.when_told()
+        except Exception:
+            log.exception("those who wait for a command could not be woken")
 
     def _fail(self, group: list[Item], error: TarmacError) -> None:
         for item in group:
