@@ -50,6 +50,41 @@ DAY_SECONDS = 24 * 3600.0
 log = logging.getLogger("tarmac")
 
 
+class Joining:
+    """A connection's transport that sends the head of an answer together with what follows it in the same moment.
+
+    uvicorn writes them one by one, and each would be a packet for which the client wakes up.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self.is_closing = transport.is_closing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines([head, data])
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            self._loop.call_soon(self._send_head)
+        else:
+            self._transport.write(data)
+
+    def _send_head(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        self._send_head()
+        self._transport.close()
+
+
 class Protocol(HttpToolsProtocol):
     """uvicorn's, with each connection's peer passed on: who they are is asked once for each connection.
 
@@ -65,7 +100,7 @@ class Protocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(Joining(transport, self.loop))  # type: ignore[arg-type]
         self._peer = Peer(self.client, self.server)  # type: ignore[arg-type]
         self._timer = self.loop.call_later(inflow.PATIENCE_SECONDS, self._look)
 
