@@ -233,3 +233,34 @@ def test_doctor_and_status_say_where_things_are(folder: WorkspaceFolder, tarmac:
     assert {finding["level"] for finding in json.loads(doctor.out)} <= {"ok", "note", "warning"}
     assert "is no workspace" in tarmac("doctor", TARMAC_WORKSPACE="/nowhere").out
     assert tarmac("--version").out.startswith("tarmac ")
+
+
+def test_what_makes_upgrades_restores_and_serves_answers_as_json(tarmac: Tarmac, tmp_path: Path) -> None:
+    def asked(*words: str) -> dict[str, object]:
+        done = tarmac(*words, "--json")
+        assert done.code == 0, done
+        found: dict[str, object] = json.loads(done.out)
+        return found
+
+    made = asked("init", "one", "--project", "churn")
+    assert made == {"folder": str(tmp_path / "one" / ".tarmac"), "store": "sqlite", "project": "churn"}
+    upgraded = asked("store", "upgrade", "-w", "one")
+    assert {**upgraded, "format": 0} == {
+        "folder": made["folder"], "format": 0, "applied": [], "backup": None, "dry_run": False,
+    }  # fmt: skip
+    backup = asked("store", "backup", "-w", "one")
+    restored = asked("store", "restore", str(backup["path"]), "--to", "two")
+    assert restored["folder"] == str(tmp_path / "two" / ".tarmac")
+    assert (restored["blobs"], restored["store_format"]) == (0, upgraded["format"])
+    server = subprocess.Popen(
+        [*RUN, "up", "-w", "two", "--port", "0", "--json"],
+        stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=tarmac_environment(),
+    )  # fmt: skip
+    assert server.stdout
+    ready = json.loads(server.stdout.readline())
+    assert ready["browser"] == f"{ready['url']}/?key={ready['key']}"
+    assert ready["process"] == server.pid
+    assert asked("status", "-w", ready["url"])
+    server.terminate()
+    assert server.wait(30) == 0
+    server.stdout.close()

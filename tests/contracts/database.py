@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tarmac.core.errors import TarmacError
-from tarmac.store.sql import Database
+from tarmac.store.sql import Database, Unclean, Writing
 
 
 class DatabaseContract:
@@ -70,6 +71,40 @@ class DatabaseContract:
         with database.read() as connection:
             found = connection.all("SELECT id, amount, data, text FROM many ORDER BY id")
         assert [(id, amount, bytes(data), text) for id, amount, data, text in found] == rows
+
+    def test_rows_of_every_kind_go_in_as_they_are(self, database: Database) -> None:
+        rows = [
+            (1, None, None, None),
+            (-(1 << 63), 'a "quoted", {braced} \\ NULL', 0.1, b'"\\\x00\xff'),
+            ((1 << 63) - 1, "NULL", float("inf"), b""),
+            (0, "", -1e-300, bytes(range(256))),
+        ]
+        data, real = ("BLOB", "REAL") if database.kind == "sqlite" else ("BYTEA", "DOUBLE PRECISION")
+        with database.write() as connection:
+            connection.do(f"CREATE TABLE kinds (number BIGINT, text TEXT, real {real}, data {data})")
+            connection.insert("kinds", ("number", "text", "real", "data"), rows)
+        with database.read() as connection:
+            assert set(connection.all("SELECT number, text, real, data FROM kinds")) == set(rows)
+
+    def test_what_fails_in_a_hurry_is_heard_of_in_the_end(self, database: Database) -> None:
+        with database.write() as connection:
+            connection.begin(hurried=True)
+            with pytest.raises((Unclean, sqlite3.IntegrityError)):  # a statement's own error, or the commit's
+                write_twice(connection)
+            connection.rollback()
+        assert self.names(database) == []
+        with database.write() as connection:
+            for number in range(20):  # statements that were prepared in what was undone are prepared again
+                before = connection.changes()
+                connection.begin(hurried=True)
+                connection.insert("things", ("id", "name"), [(number, "kept")])
+                large = "x" * 5_000_000 if number == 7 else "kept"  # more than fits into one sending
+                assert connection.run("UPDATE things SET name = :name WHERE id = :id", name=large, id=number) == 1
+                assert connection.run("UPDATE things SET name = 'kept' WHERE id = :id", id=number) == 1
+                assert connection.value("SELECT count(*) FROM things") == number + 1
+                assert connection.changes() > before
+                connection.commit()
+        assert self.names(database) == ["kept"] * 20
 
     def test_a_savepoint_undoes_its_own_work_only(self, database: Database) -> None:
         with database.write() as connection:
@@ -136,6 +171,13 @@ class DatabaseContract:
     def elsewhere(self, database: Database) -> DatabaseElsewhere:
         """The same database as another process would open it."""
         raise NotImplementedError
+
+
+def write_twice(connection: Writing) -> None:
+    connection.do("INSERT INTO things (id, name) VALUES (1, 'one')")
+    connection.insert("things", ("id", "name"), [(1, "again")])
+    connection.do("INSERT INTO things (id, name) VALUES (2, 'two')")
+    connection.commit()
 
 
 class DatabaseElsewhere:

@@ -342,7 +342,12 @@ def test_ranges(line: Line) -> None:
         answer = ask(wanted)
         assert (answer.status, answer.body) == (206, data[start:end]), wanted
         assert answer.all("content-range") == [f"bytes {start}-{end - 1}/{size}"]
-    for wanted in ("bytes=", "bytes=-", "bytes=-0", f"bytes={size}-", "bytes=9-3", "bytes=0-1,5-6", "bytes=a-b",
+    for wanted in ("bytes=-0", f"bytes={size}-", f"bytes={size}-{size + 5}", f"bytes={size * 7}-"):
+        answer = ask(wanted)
+        assert (answer.status, answer.error()["code"]) == (416, "outside_range"), wanted
+        assert answer.all("content-range") == [f"bytes */{size}"]
+        assert answer.error()["detail"] == {"size": size}
+    for wanted in ("bytes=", "bytes=-", "bytes=9-3", "bytes=0-1,5-6", "bytes=a-b",
                    "lines=0-1", "0-1", "bytes=" + "9" * 6000 + "-", "bytes=--5", "bytes=1-" + "9" * 6000):  # fmt: skip
         answer = ask(wanted)
         assert (answer.status, answer.error()["code"]) == (400, "invalid"), wanted

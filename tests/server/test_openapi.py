@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from tarmac.core.digest import digest
 from tarmac.door import catalog
 from tests.server.calls import Line
 from tests.server.samples import smallest
@@ -55,6 +57,8 @@ def test_the_document_is_whole(line: Line) -> None:
             assert name in components, node
     found = []
     for path, item in document["paths"].items():
+        if any(entry["x-kind"] == "stream" for entry in item.values()):
+            continue
         ((method, entry),) = item.items()
         found.append(entry["operationId"])
         spec = catalog.find(entry["operationId"])
@@ -78,6 +82,39 @@ def test_the_document_is_whole(line: Line) -> None:
     for schema in components.values():
         for inner in schemas(schema):
             check(inner)
+
+
+def test_what_flows_is_in_the_document_and_is_there(line: Line) -> None:
+    paths = line.ask("GET", "/api/v1/openapi.json").json()["paths"]
+    streams = {
+        (entry["operationId"], method, path): entry
+        for path, item in paths.items()
+        for method, entry in item.items()
+        if entry["x-kind"] == "stream"
+    }
+    assert sorted(name for name, _, _ in streams) == ["blobs.get", "blobs.parked", "blobs.put", "events", "runs.file"]
+    data = b"some bytes"
+    run = line.post("runs.create", {}).json()["id"]
+    known = {"project": "default", "digest": digest(data), "run": run, "path": "a/file"}
+    for (name, method, path), entry in sorted(streams.items(), key=lambda each: each[0][0] != "blobs.put"):
+        named = {given["name"] for given in entry["parameters"] if given["in"] == "path"}
+        assert named == set(re.findall(r"\{(\w+)\}", path)), path
+        for parameter in entry["parameters"]:
+            check(parameter["schema"])
+        if name == "runs.file":
+            files = [{"path": "a/file", "digest": digest(data), "size": len(data)}]
+            assert line.post("runs.attach", {"id": run, "files": files}).status == 200
+        if name == "events":
+            with line.plug(line.head("GET", path.format(**known))) as plug:
+                answer = plug.recv(65536).decode()
+            assert answer.startswith("HTTP/1.1 200")
+            kind = "text/event-stream"
+            assert f"content-type: {kind}" in answer
+        else:
+            found = line.ask(method.upper(), path.format(**known), data if method == "put" else None)
+            assert found.status == 200, (name, found)
+            (kind,) = found.all("content-type")
+        assert kind in entry["responses"]["200"]["content"], name
 
 
 def check(schema: dict[str, Any]) -> None:

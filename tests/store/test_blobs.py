@@ -120,6 +120,26 @@ def test_one_flipped_bit_is_found_by_read_by_range_and_by_check(
     assert b"".join(anywhere.read(other)) == b"whole"
 
 
+@pytest.mark.parametrize(("data", "at"), [(b"small", 2), (BIG, BLOCK + 5)], ids=["small", "second block"])
+def test_the_same_bytes_sent_again_heal_a_damaged_blob(
+    anywhere: Workspace, folder: WorkspaceFolder, data: bytes, at: int
+) -> None:
+    name = anywhere.put(data)
+    manifest = CommitManifest(kind="data", files=[File(path="a", digest=name, size=len(data))])
+    assert anywhere(manifest).manifest
+    (file,) = files_of(folder)
+    for damage in (lambda path: flip(path, at), lambda path: path.unlink(), lambda path: path.write_bytes(b"")):
+        damage(file)
+        with pytest.raises(Damaged):
+            list(anywhere.read(name))
+        assert anywhere.put(data) == name
+        assert b"".join(anywhere.read(name)) == data
+        assert faults(anywhere) == []
+        (file,) = files_of(folder)  # the damaged one is gone
+    assert anywhere.put(data) == name
+    assert files_of(folder) == [file], "what is whole stays where it is"
+
+
 def test_a_blob_that_lost_its_file_or_its_length_is_named(workspace: Workspace, folder: WorkspaceFolder) -> None:
     gone, longer, shorter = (workspace.put(data) for data in (b"gone", b"longer", b"shorter"))
     for path in files_of(folder):

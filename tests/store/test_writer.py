@@ -121,6 +121,28 @@ def test_who_fails_in_a_group_harms_nobody_else(workspace: Workspace) -> None:
     assert faults(workspace) == []
 
 
+def test_who_is_refused_before_changing_anything_costs_the_others_nothing(workspace: Workspace) -> None:
+    times = dict.fromkeys("abc", 0)
+
+    def counted(name: str, work: Callable[[Batch], Any]) -> Callable[[Batch], Any]:
+        def once_more(batch: Batch) -> Any:
+            times[name] += 1
+            return work(batch)
+
+        return once_more
+
+    def refused(batch: Batch) -> None:
+        batch.connection.value("SELECT count(*) FROM facts")
+        raise NotFound.named("thing", "x")
+
+    group = Group(store_of(workspace))
+    for name, work in (("a", note("one")), ("b", refused), ("c", note("two"))):
+        group.add(counted(name, work))
+    assert [error is None for _, error in group.run()] == [True, False, True]
+    assert times == {"a": 1, "b": 1, "c": 1}
+    assert noted(workspace) == {"one", "two"}
+
+
 def test_a_fault_under_the_group_undoes_all_of_it_and_all_hear_of_it(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

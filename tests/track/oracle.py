@@ -86,11 +86,12 @@ def _one(tx: Tx, chance: random.Random, before: Sequence[Known]) -> Known:
     tx.now = moment - moment % HOUR - chance.randrange(300) * HOUR - HOUR // 2
     if chance.random() < 0.3 and before:
         tx.now = chance.choice(before).started
+    parent = chance.choice(before) if before and chance.random() < 0.15 else None
     run = handlers.create_run(
         ops.CreateRun(
             experiment=chance.choice(EXPERIMENTS),
             name=chance.choice([text for text in SHORT if text]) if chance.random() < 0.7 else None,
-            parent=chance.choice(before).id if before and chance.random() < 0.15 else None,
+            parent=None if parent is None or parent.deleted else parent.id,  # nothing starts below the trash
             params={key: chance.choice(TEXTS) for key in PARAMS if chance.random() < 0.6},
             tags={key: chance.choice(TEXTS) for key in TAGS if chance.random() < 0.5},
             note=chance.choice(TEXTS) if chance.random() < 0.4 else "",
@@ -401,7 +402,13 @@ def sorted_by(runs: Iterable[Known], orders: Sequence[tuple[str, str, str, bool]
     found = sorted(runs, key=lambda run: (run.started, run.place), reverse=newest_first)
     for _, kind, name, descending in reversed(orders):
         there = [run for run in found if value_of(run, kind, name) is not None]
+        if kind == "params":  # numbers as numbers and first; what is equal as a number, by its text
+            numbers = [run for run in there if as_number(run.params[name]) is not None]
+            there = [run for run in there if as_number(run.params[name]) is None]
+            numbers.sort(key=lambda run: (as_number(run.params[name]), run.params[name]), reverse=descending)
+        else:
+            numbers = []
         absent = [run for run in found if value_of(run, kind, name) is None]
         there.sort(key=lambda run: value_of(run, kind, name), reverse=descending)
-        found = there + absent
+        found = numbers + there + absent
     return found

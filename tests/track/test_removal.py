@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from tarmac.core.clock import now
 from tarmac.core.digest import digest
 from tarmac.core.errors import Conflict, NotFound
 from tarmac.core.operation import Operation
 from tarmac.flow.operations import ResumeJob
 from tarmac.govern.operations import ListEvents
+from tarmac.store import writer
 from tarmac.store.folder import WorkspaceFolder
 from tarmac.store.lineage import link
 from tarmac.store.operations import CheckStore, CollectGarbage, GetStatus, ShowLineage
@@ -154,6 +156,33 @@ def test_an_experiment_goes_and_comes_with_its_runs(anywhere: Workspace) -> None
     assert sorted(ids(anywhere)) == sorted([stays, other]), "what had been deleted by itself stays in the trash"
 
 
+def test_what_went_by_itself_in_the_same_moment_stays_in_the_trash(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after, stays, other = (workspace(CreateRun(experiment="e")).id for _ in range(4))
+    moment = now() + 1
+    monkeypatch.setattr(writer, "now", lambda: moment)
+    workspace(DeleteRuns(ids=[before]))
+    workspace(DeleteExperiment(name="e"))
+    workspace(RestoreRuns(ids=[after]))
+    workspace(DeleteRuns(ids=[after]))
+    workspace(RestoreExperiment(name="e"))
+    assert sorted(ids(workspace)) == sorted([stays, other])
+    assert sorted(ids(workspace, deleted="only")) == sorted([before, after])
+
+
+def test_nothing_starts_below_a_run_in_the_trash(anywhere: Workspace) -> None:
+    parent = anywhere(CreateRun()).id
+    anywhere(DeleteRuns(ids=[parent]))
+    with pytest.raises(Conflict, match=f"{parent} is in the trash") as caught:
+        anywhere(CreateRun(parent=parent))
+    assert f"tarmac runs restore {parent}" in str(caught.value.hint)
+    anywhere(RestoreRuns(ids=[parent]))
+    child = anywhere(CreateRun(parent=parent[:20]))
+    assert child.parent == parent, "a beginning of an id stands for the whole of it"
+    assert [edge.source for edge in anywhere(ShowLineage(thing=f"runs/{child.id}")).edges] == [f"runs/{parent}"]
+
+
 def test_a_name_is_free_when_its_experiment_is_renamed_or_purged(anywhere: Workspace) -> None:
     anywhere(CreateRun(experiment="e"))
     anywhere(DeleteExperiment(name="e"))
@@ -225,6 +254,24 @@ def test_what_is_needed_is_kept_and_named(workspace: LocalWorkspace) -> None:
     assert ids(workspace, deleted="also") == [source]
 
 
+def test_what_is_needed_is_judged_where_it_would_be_deleted(workspace: LocalWorkspace) -> None:
+    """Something may have been made from a run after purge has looked at it."""
+    needed, free = (workspace(CreateRun()).id for _ in range(2))
+    workspace(DeleteRuns(ids=[needed, free]))
+    store, project = workspace.door.store, workspace.door.store.project_key("default")
+    with store.database.read() as connection:
+        keys = [key for key, _ in removal.candidates(connection, project, now() + 9, 0)]
+
+    def late(batch: Batch) -> removal.Gone:
+        tx = Tx(batch, project, "default", workspace.actor)
+        link(tx, f"runs/{needed}", "models/m@1", "made")
+        return removal.delete(tx, keys)
+
+    gone = store.writer.call(late)
+    assert gone == removal.Gone([free], 0, 0, 0, [f"{needed}: models/m@1 was made from it"])
+    assert ids(workspace, deleted="also") == [needed]
+
+
 def test_a_purge_is_in_the_ledger(workspace: Workspace) -> None:
     runs = [workspace(CreateRun()).id for _ in range(3)]
     workspace(DeleteRuns(ids=runs))
@@ -271,7 +318,9 @@ def test_ten_thousand_runs_are_purged(workspace: LocalWorkspace, folder: Workspa
     keep = full_run(workspace, 1)
     before = rows_of(folder)
     runs = many(workspace, 10_000)
+    workspace(RestoreRuns(ids=[runs[776]]))
     child = workspace(CreateRun(parent=runs[776])).id
+    workspace(DeleteRuns(ids=[runs[776]]))
     bytes_ = sum(len(b"blob %d" % (number % 40)) for number in range(0, 10_000, 4) if number != 776)
     start = time.monotonic()
     done = purge(workspace)
@@ -297,10 +346,11 @@ KILLED = """
         def progress(self, done, total=0, message=""):
             pass
     def delete(job, keys, batch):
-        real(job, keys, batch)
+        gone = real(job, keys, batch)
         calls.append(1)
         if len(calls) == 3:
             os.kill(os.getpid(), signal.SIGKILL)  # in the middle of the third transaction
+        return gone
     handler._delete = delete
     handler.purge_runs(PurgeRuns(days=0), Job())
 """
@@ -372,7 +422,7 @@ def test_restored_between_looking_and_deleting(workspace: LocalWorkspace) -> Non
         keys = [row[0] for row in removal.candidates(connection, project, 2**62, 0)]
     workspace(RestoreRuns(ids=[back]))
     deleted = store.writer.call(lambda batch: removal.delete(Tx(batch, project, "default", workspace.actor), keys))
-    assert deleted == [gone]
+    assert deleted.ids == [gone]
     assert ids(workspace) == [back]
 
 

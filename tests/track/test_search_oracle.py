@@ -145,6 +145,7 @@ def test_small_pages_at_the_edges_of_windows(filled: Filled, monkeypatch: pytest
         (["started"], [("", "attribute", "started", False)]),
         (["metrics.acc DESC"], [("", "last", "acc", True)]),
         (["params.long"], [("", "params", "long", False)]),
+        (["params.depth DESC"], [("", "params", "depth", True)]),
     ]
     for written, order in orders:
         wanted = [run.id for run in sorted_by(few, order)]

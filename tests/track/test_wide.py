@@ -271,7 +271,7 @@ def test_a_store_of_format_2_is_upgraded_and_goes_on(
             key, last[1], last[2], last[3], min(values), max(values),
         )  # fmt: skip
     monkeypatch.undo()
-    list(stores.upgrade(folder, Settings()))
+    stores.upgrade(folder, Settings())
 
     model: Model = {}
     note(model, old)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tarmac import store
+from tarmac.cli.show import show
 from tarmac.core import project_file
 from tarmac.core.errors import Conflict, Invalid, bounded
 from tarmac.core.places import check_project
@@ -21,7 +22,8 @@ from tarmac.store import folder as folders
     "--store", "address", default="sqlite", help="`sqlite`, a postgresql:// address, or env:NAME that holds one."
 )
 @click.option("--project", metavar="NAME", help="Name of the project.  [default: tarmac.toml's, else `default`]")
-def command(folder: Path, address: str, project: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+def command(folder: Path, address: str, project: str | None, as_json: bool) -> None:
     """Make a workspace in FOLDER: a `.tarmac` folder that holds facts, bytes and the ledger."""
     settings = Settings.from_environment()
     if str(folder).startswith(("http:/", "https:/")):
@@ -40,5 +42,8 @@ def command(folder: Path, address: str, project: str | None) -> None:
         opened.close()
     for warning in place.warnings():
         click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
+    if as_json:
+        show({"folder": str(place.path), "store": mask_url(address), "project": name}, as_json=True)
+        return
     click.echo(f"made {place.path} ({mask_url(address)}) with project {name}")
     click.echo("next: `tarmac runs create baseline`, or `tarmac up` to see it in a browser")

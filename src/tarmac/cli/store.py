@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 
 from tarmac import store
+from tarmac.cli.show import show
 from tarmac.core.clock import iso
 from tarmac.core.errors import NotAWorkspace, bounded
 from tarmac.core.locks import acquire_or_refuse
@@ -18,7 +20,8 @@ from tarmac.store import folder as folders
 @click.command("upgrade")
 @click.option("--workspace", "-w", metavar="PLACE", help="The folder.  [default: the nearest]")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-def upgrade(workspace: str | None, dry_run: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+def upgrade(workspace: str | None, dry_run: bool, as_json: bool) -> None:
     """Bring a store made by an older tarmac to this one's format. A backup is made first."""
     settings = Settings.from_environment()
     place = workspace or settings.workspace
@@ -31,8 +34,9 @@ def upgrade(workspace: str | None, dry_run: bool) -> None:
         folder.path / "server.lock", f"a server is up for {folder.path}", "stop it first, upgrade, start it again"
     )
     try:
-        for line in store.upgrade(folder, settings, dry_run=dry_run):
-            click.echo(line)
+        done = store.upgrade(folder, settings, dry_run=dry_run, say=_silent if as_json else click.echo)
+        if as_json:
+            show(done, as_json=True)
     finally:
         lock.release()
         lock.close()
@@ -44,14 +48,24 @@ def upgrade(workspace: str | None, dry_run: bool) -> None:
     "--to", "target", type=click.Path(path_type=Path), default=".", help="The folder that gets the workspace."
 )
 @click.option("--store", "address", default="sqlite", help="For a Postgres backup: the address of an empty database.")
-def restore(source: Path, target: Path, address: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+def restore(source: Path, target: Path, address: str, as_json: bool) -> None:
     """Make a workspace out of a backup. What is there already is never overwritten."""
     folder = folders.at(target.absolute())
     contents = backup.restore(source, folder, address, lambda done, total, what: None)
+    if as_json:
+        facts = msgspec.structs.asdict(contents)
+        del facts["files"]  # the digests in the backup itself
+        show({"folder": str(folder.path), **facts}, as_json=True)
+        return
     click.echo(
         f"restored {folder.path} as of {iso(contents.made_at)}: {contents.rows:,} rows, {contents.blobs:,} blobs"
     )
     click.echo(f"prove it: `tarmac store check -w {target}`")
+
+
+def _silent(line: str) -> None:
+    pass
 
 
 commands = {"upgrade": upgrade, "restore": restore}

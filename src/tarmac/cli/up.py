@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from pathlib import Path
 
 import click
@@ -25,7 +27,10 @@ from tarmac.store import folder as folders
     type=click.IntRange(0, 36500),
     help="How long deleted runs can be restored; 0 keeps them for good.",
 )
-def command(workspace: str | None, host: str, port: int, allow_host: tuple[str, ...], trash_days: int) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Say as one line of JSON where it is up.")
+def command(
+    workspace: str | None, host: str, port: int, allow_host: tuple[str, ...], trash_days: int, as_json: bool
+) -> None:
     """Server, UI and jobs in one process, until Ctrl-C. A folder that holds no workspace gets one."""
     from tarmac.server.up import up
 
@@ -39,4 +44,11 @@ def command(workspace: str | None, host: str, port: int, allow_host: tuple[str, 
     opened.project_key("default", create=True)
     for warning in folder.warnings():
         click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
-    up(opened, settings, host=host, port=port, allow_hosts=allow_host, trash_days=trash_days, say=click.echo)
+
+    def ready(url: str, key: str) -> None:
+        if as_json:
+            click.echo(json.dumps({"url": url, "key": key, "browser": f"{url}/?key={key}", "process": os.getpid()}))
+        else:
+            click.echo(f"tarmac is up: {url}/?key={key}")
+
+    up(opened, settings, host=host, port=port, allow_hosts=allow_host, trash_days=trash_days, ready=ready)

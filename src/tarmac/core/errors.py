@@ -3,11 +3,13 @@
     TarmacError
     ├── Invalid            400  the request itself is wrong
     │   ├── UnknownKey          a key nobody knows, with the nearest known one
-    │   └── NotAWorkspace       a folder or address that holds no workspace
+    │   ├── NotAWorkspace       a folder or address that holds no workspace
+    │   └── OutsideRange   416  bytes that a blob does not have
     ├── Unauthenticated    401  nobody we know
     ├── Forbidden          403  somebody we know, who may not
     │   └── Untrusted           a request that did not come from where it should
     ├── NotFound           404  no such thing, with the nearest name
+    ├── TooSlow            408  bytes came so slowly that nobody waits for them
     ├── Conflict           409  the thing is not in a state that allows this
     ├── TooLarge           413
     ├── WrongContent       415
@@ -164,6 +166,33 @@ class TooLarge(TarmacError):
             f"the request body has {size:,} bytes or more; at most {limit:,} are taken",
             hint="send files as blobs: PUT …/blobs/DIGEST",
         )
+
+
+class TooSlow(TarmacError):
+    """The sender takes so long that others could not be served."""
+
+    code, status = "too_slow", 408
+
+    @classmethod
+    def body(cls, seconds: float, least: int) -> TooSlow:
+        return cls(
+            f"of the request body less than {least:,} bytes came in {seconds:.0f} s",
+            hint="send it again; a large upload goes on where it stopped",
+        )
+
+    @classmethod
+    def head(cls, seconds: float) -> TooSlow:
+        return cls(f"the head of the request was not whole after {seconds:.0f} s", hint="send it again, at once")
+
+
+class OutsideRange(Invalid):
+    """A range of bytes that a blob does not have."""
+
+    code, status = "outside_range", 416
+
+    @classmethod
+    def of(cls, size: int) -> OutsideRange:
+        return cls(f"the range is outside of the blob's {size:,} bytes", hint="ask for less", detail={"size": size})
 
 
 class WrongContent(TarmacError):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from tarmac.core.actor import EVERYWHERE, Actor, Permission
-from tarmac.core.errors import Forbidden, Internal, TarmacError
+from tarmac.core.errors import Forbidden, Internal, NotFound, TarmacError
 from tarmac.core.ids import time_ordered
 from tarmac.core.operation import Operation, Spec, Started, spec_of
 from tarmac.door import catalog
@@ -141,11 +142,29 @@ class Door:
         _allow("upload blobs", "write", actor, project)
         key = self.store.project_key(project)
         try:
-            used = self.store.writer.call(lambda batch: blob_rows.add(Tx(batch, key, project, actor), stored))
-            if not used:
-                self.store.blobs.delete(stored.place)
+            if unneeded := self._keep(stored, key, project, actor):
+                self.store.blobs.delete(unneeded)
         finally:
             stored.settle()
+
+    def _keep(self, stored: Stored, key: int, project: str, actor: Actor) -> str:
+        """Make the bytes exist, and say which file is not needed then: if what was there is damaged, that one goes."""
+        while True:
+            if self.store.writer.call(lambda batch: blob_rows.add(Tx(batch, key, project, actor), stored)):
+                return ""
+            try:
+                there = self.find_blob(stored.digest, actor, project)
+            except NotFound:
+                continue  # gc took it in this moment
+            if self.store.blobs.is_whole(there.digest, there.place, there.size, there.blocks):
+                return stored.place
+            log.warning("blob %s was damaged and is healed by an upload", stored.digest)
+            place = there.place
+            if self.store.writer.call(partial(self._replace, stored, place, key, project, actor)):
+                return place
+
+    def _replace(self, stored: Stored, place: str, key: int, project: str, actor: Actor, batch: Batch) -> bool:
+        return blob_rows.replace(Tx(batch, key, project, actor), stored, place)
 
     def receive_blob(self, actor: Actor, project: str, digest: str = "", offset: int = 0) -> Incoming:
         """Where uploaded bytes go; from an offset on, the rest of an upload that was cut off."""

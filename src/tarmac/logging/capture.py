@@ -23,6 +23,12 @@ LARGEST_FILE = 10 * 1024 * 1024
 LARGEST_TREE = 100 * 1024 * 1024
 MOST_FILES = 10_000
 MOST_NAMED = 100
+MOST_UNTRACKED = 500
+"""Where no git says what belongs together, more files than this are no project."""
+SOURCE = frozenset({
+    ".py", ".pyx", ".pxd", ".pyi", ".ipynb", ".toml", ".cfg", ".ini", ".yaml", ".yml", ".json", ".sh", ".sql", ".r",
+    ".jl", ".c", ".cc", ".cpp", ".h", ".cu", ".rs", ".go", ".txt", ".md",
+})  # fmt: skip
 NEVER = frozenset({
     ".git", ".hg", ".svn", ".tarmac", ".venv", "venv", "node_modules", "__pycache__", ".mypy_cache", ".pytest_cache",
     ".ruff_cache", ".ipynb_checkpoints", ".tox", ".nox", "mlruns", "wandb",
@@ -87,7 +93,7 @@ def git(folder: Path) -> dict[str, Any]:
 
 
 def source_tree(folder: Path) -> Tree:
-    """The project's own files: what git tracks and would track, or all but what is never source."""
+    """The project's own files: what git tracks and would track, or else what looks like source."""
     top = _git(folder, "rev-parse", "--show-toplevel")
     tree = Tree(Path(top) if top else folder.resolve())
     total = 0
@@ -119,10 +125,22 @@ def _candidates(root: Path, *, with_git: bool) -> Iterator[Path]:
             if name and not NEVER.intersection(name.split("/")):
                 yield root / name
         return
+    found, seen = list[Path](), 0
     for folder, below, names in os.walk(root):
-        below[:] = sorted(name for name in below if name not in NEVER)
-        for name in sorted(names):
-            yield Path(folder) / name
+        below[:] = sorted(name for name in below if name not in NEVER and not name.startswith("."))
+        seen += len(names)
+        found += [Path(folder) / name for name in sorted(names) if _looks_like_source(name)]
+        if (
+            len(found) > MOST_UNTRACKED or seen > MOST_FILES
+        ):  # no project lies here, but a place where people put things: its own files only
+            found = [path for path in found if path.parent == root][:MOST_UNTRACKED]
+            break
+    yield from found
+
+
+def _looks_like_source(name: str) -> bool:
+    """Or like a secret, which is named among what was left out."""
+    return Path(name).suffix.lower() in SOURCE or SECRET_FILES.match(name) is not None
 
 
 def _git(folder: Path, *words: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 from urllib.parse import parse_qsl
@@ -22,6 +23,9 @@ LARGEST_QUERY = 60 * 1024
 READERS = 8
 
 
+_Settled = tuple[asyncio.Future[Any], Any, BaseException | None]
+
+
 class Api:
     """Decodes, dispatches, encodes; knows no operation by name."""
 
@@ -32,6 +36,9 @@ class Api:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="tarmac-reader")
         # a look-up by key in a local file takes less than handing it to a thread
         self._inline = door.store.database.kind == "sqlite"
+        self._settled: deque[_Settled] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        door.store.writer.when_told = self._wake
 
     async def call(
         self,
@@ -66,25 +73,32 @@ class Api:
         return spec
 
     async def _submit(self, spec: Spec, request: Operation[Any], actor: Actor, project: str) -> Any:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
 
-        def settle(result: Any, error: BaseException | None) -> None:
-            if future.done():
-                return  # the client left; what was asked is done all the same
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
         def done(result: Any, error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(settle, result, error)
+            self._settled.append((future, result, error))
 
         if spec.quick or catalog.handlers()[spec.name].prepare is None:
             self._door.submit(spec, request, actor, project, done)
         else:  # what it prepares asks the database
             await loop.run_in_executor(self._readers, self._door.submit, spec, request, actor, project, done)
         return await future
+
+    def _wake(self) -> None:
+        """In the writer's thread: one group's answers wake the loop once, not each for itself."""
+        if self._settled and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        while self._settled:
+            future, result, error = self._settled.popleft()
+            if future.done():
+                continue  # the client left; what was asked is done all the same
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
 
     def close(self) -> None:
         self._readers.shutdown()

@@ -12,6 +12,7 @@ from tarmac.server import stream
 from tarmac.server.api import Api, split_path
 from tarmac.server.auth import Authenticator, Peer
 from tarmac.server.guard import Guard
+from tarmac.server.inflow import Lender
 from tarmac.server.pages import Pages
 from tarmac.server.wire import Gone, Receive, Scope, Send, refuse
 
@@ -66,7 +67,7 @@ class App:
             return
         project, rest = split_path(path)
         if rest.startswith(("blobs/", "runs/")):
-            await self._bytes(rest, project, method, headers, actor, receive, send)
+            await self._bytes(rest, project, method, headers, actor, scope.get("tarmac.lender"), receive, send)
         elif rest == "events":
             await self._events(project, method, scope["query_string"], headers, peer, receive, send)
         elif "/" in rest or not rest:
@@ -83,6 +84,7 @@ class App:
         method: str,
         headers: dict[bytes, bytes],
         actor: Actor,
+        lender: Lender | None,
         receive: Receive,
         send: Send,
     ) -> None:
@@ -94,7 +96,7 @@ class App:
         elif kind == "blobs" and more == ["parked"] and reads:
             await stream.tell_parked(self._door, name, project, actor, send)
         elif kind == "blobs" and not more and method == "PUT":
-            await stream.put_blob(self._door, name, project, actor, headers, receive, send)
+            await stream.put_blob(self._door, name, project, actor, headers, lender, receive, send)
         elif kind == "blobs" and not more and reads:
             await stream.get_blob(self._door, name, project, actor, method, headers, send)
         elif kind == "blobs" and not more:

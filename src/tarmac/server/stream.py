@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from tarmac.core.actor import Actor
-from tarmac.core.errors import Forbidden, Invalid, NotFound, TarmacError, Unauthenticated, UnknownKey, bounded
+from tarmac.core.errors import (
+    Forbidden,
+    Invalid,
+    NotFound,
+    OutsideRange,
+    TarmacError,
+    TooSlow,
+    Unauthenticated,
+    UnknownKey,
+    bounded,
+)
 from tarmac.door import catalog
 from tarmac.door.dispatch import Door
 from tarmac.govern.operations import AuditPage, ListEvents
-from tarmac.server.wire import Gone, Receive, Send, answer, encode
+from tarmac.server.inflow import Lender, borrow
+from tarmac.server.wire import Gone, Message, Receive, Send, answer, encode
 from tarmac.store.blobs.folder import Incoming
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -25,8 +37,9 @@ EVENTS_AT_ONCE = 500
 
 
 async def put_blob(
-    door: Door, digest: str, project: str, actor: Actor, headers: dict[bytes, bytes], receive: Receive, send: Send
-) -> None:
+    door: Door, digest: str, project: str, actor: Actor, headers: dict[bytes, bytes], lender: Lender | None,
+    receive: Receive, send: Send,
+) -> None:  # fmt: skip
     """Take bytes under the digest their sender gives; nothing exists until all of them fit it.
 
     What came before the sender was cut off is kept for a while, and `Content-Range: bytes N-…` goes on from there.
@@ -36,9 +49,9 @@ async def put_blob(
     loop = asyncio.get_running_loop()
     incoming = await loop.run_in_executor(None, door.receive_blob, actor, project, digest, offset)
     try:
-        await _take(incoming, receive)
+        await _take(incoming, receive, lender, _length(headers))
         stored = await loop.run_in_executor(None, incoming.finish, digest)
-    except Gone:
+    except (Gone, TooSlow):
         await loop.run_in_executor(None, door.park_blob, incoming, digest, project)
         raise
     except BaseException:
@@ -48,14 +61,44 @@ async def put_blob(
     await answer(send, encode({"digest": stored.digest, "size": stored.size}))
 
 
-async def _take(incoming: Incoming, receive: Receive) -> None:
+def _length(headers: dict[bytes, bytes]) -> int:
+    """How many bytes the body has, if its head says so."""
+    length = headers.get(b"content-length", b"")
+    return int(length) if length.isdigit() and len(length) < 19 else 0
+
+
+async def _take(incoming: Incoming, receive: Receive, lender: Lender | None, length: int) -> None:
+    """Write a body as it comes: a large one straight from its socket."""
+    message = await receive()
+    first = message.get("body", b"")
+    lent = borrow(lender, length - len(first)) if message.get("more_body") else None
+    if lent is None:
+        await _take_messages(incoming, receive, message)
+        return
+    here, inflow = lent
+    try:
+        await asyncio.get_running_loop().run_in_executor(None, incoming.write, first + here)
+        await inflow.all_into(incoming.write)
+    except TarmacError as error:
+        if not isinstance(error, TooSlow):
+            with contextlib.suppress(Gone, TooSlow):
+                await inflow.all_into(_nowhere)  # who is still sending would not hear the answer
+        raise
+    finally:
+        inflow.close()
+
+
+def _nowhere(data: memoryview) -> None:
+    pass
+
+
+async def _take_messages(incoming: Incoming, receive: Receive, message: Message) -> None:
     """Write what arrives in pieces of some megabytes, the next one received while the last one is written."""
     loop = asyncio.get_running_loop()
     held, size, more, gone = list[bytes](), 0, True, False
     writing: asyncio.Future[None] | None = None
     try:
         while more:
-            message = await receive()
             gone = message["type"] == "http.disconnect"
             held.append(message.get("body", b""))
             size += len(held[-1])
@@ -65,6 +108,8 @@ async def _take(incoming: Incoming, receive: Receive) -> None:
                     await writing
                 writing = loop.run_in_executor(None, incoming.write, b"".join(held))
                 held, size = [], 0
+            if more:
+                message = await receive()
     finally:
         if writing is not None:
             await writing
@@ -229,6 +274,8 @@ def _range(wanted: bytes, size: int) -> tuple[int, int]:
         start, end = max(0, size - int(match[2])), size
     else:
         start, end = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
+    if match[1] and match[2] and start > int(match[2]):
+        raise Invalid("a range of bytes ends where it begins or behind that", hint="Range: bytes=START-END")
     if start >= end:
-        raise Invalid(f"the range is outside of the blob's {size} bytes")
+        raise OutsideRange.of(size)
     return start, end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import logging
@@ -13,19 +14,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tarmac.core.actor import os_user
 from tarmac.core.clock import now
-from tarmac.core.errors import Busy, Invalid, Refused, TarmacError
+from tarmac.core.errors import Busy, Invalid, Refused, TarmacError, TooSlow
 from tarmac.core.files import write_private
 from tarmac.core.locks import acquire_or_refuse
 from tarmac.core.settings import Settings
 from tarmac.door.dispatch import Door
 from tarmac.people.queries import anybody
+from tarmac.server import inflow
 from tarmac.server.app import App
 from tarmac.server.auth import Peer
 from tarmac.server.guard import Guard, is_loopback
@@ -46,43 +50,143 @@ DAY_SECONDS = 24 * 3600.0
 log = logging.getLogger("tarmac")
 
 
+class Joining:
+    """A connection's transport that sends the head of an answer together with what follows it in the same moment.
+
+    uvicorn writes them one by one, and each would be a packet for which the client wakes up.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self.is_closing = transport.is_closing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines([head, data])
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            self._loop.call_soon(self._send_head)
+        else:
+            self._transport.write(data)
+
+    def _send_head(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        self._send_head()
+        self._transport.close()
+
+
 class Protocol(HttpToolsProtocol):
     """uvicorn's, with each connection's peer passed on: who they are is asked once for each connection.
 
-    And with a limit for a request's head, which uvicorn would collect without end, and our shape for its refusals.
+    And with a limit for a request's head, which uvicorn would collect without end, a limit of patience with who sends
+    slowly, and our shape for its refusals. It lends its socket to whoever reads a large body.
     """
 
     _head = 0
-    _in_head = False
+    _in_head = True
+    _in_body = False
+    _lent = False
+    _received = 0
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(Joining(transport, self.loop))  # type: ignore[arg-type]
         self._peer = Peer(self.client, self.server)  # type: ignore[arg-type]
+        self._timer = self.loop.call_later(inflow.PATIENCE_SECONDS, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._rest()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._in_head or self._in_body:
+            self._received += len(data)
+            if self._timer is None:
+                self._timer = self.loop.call_later(inflow.PATIENCE_SECONDS, self._look)
+        elif self._timer is not None:
+            self._rest()
         if self._in_head:
             self._head += len(data)
             if self._head > LONGEST_HEAD:
                 self._in_head = False
-                self._refuse(f"the head of a request may have {LONGEST_HEAD:,} bytes at most")
+                self._refuse(Invalid(f"the head of a request may have {LONGEST_HEAD:,} bytes at most"))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head, self._in_head = 0, True
+        self._head, self._in_head, self._received = 0, True, 0
         self.scope["tarmac.peer"] = self._peer  # type: ignore[typeddict-unknown-key]
+        self.scope["tarmac.lender"] = self  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head, self._in_body = False, True
         super().on_headers_complete()
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse("the request is not HTTP/1.1, or its address is longer than 64 KiB")
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
 
-    def _refuse(self, why: str) -> None:
-        content = encode(Invalid(why).to_json())
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n"
-        self.transport.write(f"{head}connection: close\r\n\r\n".encode() + content)
+    def lend(self) -> tuple[bytes, int] | None:
+        """What is here of the body, and a descriptor to read the rest from; nobody else reads until it is back."""
+        opened = self.transport.get_extra_info("socket")
+        if opened is None or not self._in_body:
+            return None
+        self.flow.pause_reading()
+        here = bytes(self.cycle.body)
+        self.cycle.body = bytearray()
+        self._lent = True
+        return here, os.dup(opened.fileno())
+
+    def take_back(self, *, whole: bool) -> None:
+        self._lent = False
+        if self.transport.is_closing():
+            return
+        if whole:  # the parser still waits for a body that went past it
+            self.parser = httptools.HttpRequestParser(self)
+            self.on_message_complete()
+        else:
+            self.cycle.keep_alive, self.cycle.more_body = False, False
+
+    def _look(self) -> None:
+        """Some time has passed: is this sender still worth waiting for?"""
+        self._timer = None
+        seconds, least = inflow.PATIENCE_SECONDS, inflow.LEAST_BYTES
+        if not self._in_head and not self._in_body:
+            return  # it was whole in the meantime
+        if self._lent or self.flow.read_paused or (self._received >= least and not self._in_head):
+            self._received = 0  # it is not the sender who is slow
+            self._timer = self.loop.call_later(seconds, self._look)
+        elif self.transport.is_closing():
+            return
+        elif self._in_head and not self._head and not self._received:
+            self.transport.close()  # nothing was ever asked
+        elif self._in_head or not self.cycle.response_started:
+            self._refuse(TooSlow.head(seconds) if self._in_head else TooSlow.body(seconds, least))
+        else:
+            self.transport.close()
+
+    def _rest(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(Invalid("the request is not HTTP/1.1, or its address is longer than 64 KiB"))
+
+    def _refuse(self, why: TarmacError) -> None:
+        content = encode(why.to_json())
+        head = f"HTTP/1.1 {why.status} {HTTPStatus(why.status).phrase}\r\ncontent-type: application/json\r\n"
+        self.transport.write(f"{head}content-length: {len(content)}\r\nconnection: close\r\n\r\n".encode() + content)
         self.transport.close()
 
 
@@ -149,9 +253,9 @@ def up(
     port: int,
     allow_hosts: tuple[str, ...],
     trash_days: int,
-    say: Callable[[str], None],
+    ready: Callable[[str, str], None],
 ) -> None:
-    """Serve the store until SIGINT or SIGTERM."""
+    """Serve the store until SIGINT or SIGTERM. `ready` hears the address, and a key to go in with once."""
     _refuse_open_door(store, host)
     lock = acquire_or_refuse(
         store.folder.path / "server.lock",
@@ -174,7 +278,7 @@ def up(
         facts = store.folder.path / "server.json"
         facts.write_text(json.dumps({"url": url, "pid": os.getpid(), "started_at": now()}), encoding="utf-8")
         try:
-            _run(app, listening, lambda: say(f"tarmac is up: {url}/?key={app.auth.one_time_key()}"))
+            _run(app, listening, lambda: ready(url, app.auth.one_time_key()))
         finally:
             sweeper.stop()
             own_token.unlink(missing_ok=True)
@@ -194,6 +298,7 @@ def _run(app: App, listening: socket.socket, when_up: Callable[[], None]) -> Non
         lifespan="on",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nobody is trusted for what a proxy says of them
         server_header=False,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,

@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
-from tarmac.core.errors import Busy, TarmacError, TooLarge
+from tarmac.core.errors import Busy, OutsideRange, TarmacError, TooLarge, TooSlow
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 encode = msgspec.json.Encoder().encode
 
@@ -55,6 +56,10 @@ async def refuse(send: Send, error: TarmacError) -> None:
     extra: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, Busy):
         extra = ((b"retry-after", b"1"),)
+    elif isinstance(error, OutsideRange):
+        extra = ((b"content-range", b"bytes */%d" % error.detail["size"]),)
+    elif isinstance(error, TooSlow):
+        extra = ((b"connection", b"close"),)  # what is still on its way is not waited for
     elif error.status == 401:
         extra = ((b"www-authenticate", b'Bearer realm="tarmac"'),)
     await answer(send, encode(error.to_json()), error.status, extra)

@@ -6,7 +6,8 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from tarmac.core.clock import now
 from tarmac.core.errors import Invalid, NotAWorkspace, NotFound, OlderFormat, TarmacError
@@ -187,7 +188,24 @@ def open_store(folder: WorkspaceFolder, settings: Settings) -> Store:
     return store
 
 
-def upgrade(folder: WorkspaceFolder, settings: Settings, *, dry_run: bool = False) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """What an upgrade has done, or would do."""
+
+    folder: str
+    format: int
+    applied: list[str]
+    backup: str | None
+    dry_run: bool
+
+
+def upgrade(
+    folder: WorkspaceFolder,
+    settings: Settings,
+    *,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Upgraded:
     """Bring an older store to this tarmac's format, after a backup; says what it does."""
     database = open_database(folder)
     try:
@@ -196,13 +214,14 @@ def upgrade(folder: WorkspaceFolder, settings: Settings, *, dry_run: bool = Fals
             with contextlib.suppress(OlderFormat):
                 migrations.compare(connection, str(folder.path), migrations.known())
         missing = migrations.known()[len(have) :]
+        names = [f"{migration.number:04} {migration.name}" for migration in missing]
         if not missing:
-            yield f"{folder.path} has the newest format, {len(have)}"
-            return
-        for migration in missing:
-            yield f"{'would apply' if dry_run else 'to apply'}: {migration.number:04} {migration.name}"
-        if dry_run:
-            return
+            say(f"{folder.path} has the newest format, {len(have)}")
+        for name in names:
+            say(f"{'would apply' if dry_run else 'to apply'}: {name}")
+        if dry_run or not missing:
+            return Upgraded(str(folder.path), len(have), names, None, dry_run)
+        backed_up = None
         if have:
             from tarmac.store.backup import backup
 
@@ -211,10 +230,12 @@ def upgrade(folder: WorkspaceFolder, settings: Settings, *, dry_run: bool = Fals
                 made = backup(store, None, lambda done, total, what: None)
             finally:
                 store.close()
-            yield f"backed up to {made.path}"
+            backed_up = str(made.path)
+            say(f"backed up to {backed_up}")
         with database.exclusive("migrate"):
             migrations.apply(database, migrations.known())
-        yield f"upgraded to format {len(migrations.known())}"
+        say(f"upgraded to format {len(migrations.known())}")
+        return Upgraded(str(folder.path), len(migrations.known()), names, backed_up, dry_run)
     finally:
         database.close()
 

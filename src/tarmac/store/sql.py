@@ -14,12 +14,18 @@ from typing import Any, Literal, Protocol
 
 from tarmac.core.actor import Actor
 
+MANY_SIZES = 16
 Row = tuple[Any, ...]
 Kind = Literal["sqlite", "postgres"]
 
 
 class Retry(Exception):
     """The database undid the transaction for reasons of its own; doing it again is safe."""
+
+
+class Unclean(Exception):
+    """Something failed in a transaction that has changed more than it should have: it is undone as a whole and done
+    again, each piece of work with a savepoint of its own."""
 
 
 class Connection(Protocol):
@@ -31,6 +37,7 @@ class Connection(Protocol):
     def one(self, sql: str, **values: Any) -> Row | None: ...
     def value(self, sql: str, **values: Any) -> Any: ...
     def run(self, sql: str, **values: Any) -> int: ...
+    def do(self, sql: str, **values: Any) -> None: ...
     def pieces(self, sql: str, size: int, **values: Any) -> Iterator[list[Row]]: ...
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row], *, otherwise: str = "") -> None: ...
 
@@ -38,13 +45,16 @@ class Connection(Protocol):
 class Writing(Connection, Protocol):
     """A connection that can hold a transaction.
 
+    `changes` grows with whatever is changed. A transaction that is begun `hurried` does not wait for the answer to a
+    statement that has none (`do`, `insert`): what failed is heard of later, at the latest as `Unclean` from `commit`.
     `recover` undoes what has happened since the savepoint and says the error in tarmac's words; it raises instead when
     the whole transaction is lost.
     """
 
-    def begin(self) -> None: ...
+    def begin(self, *, hurried: bool = False) -> None: ...
     def commit(self) -> None: ...
     def rollback(self) -> None: ...
+    def changes(self) -> int: ...
     def savepoint(self) -> None: ...
     def release(self) -> None: ...
     def recover(self, error: Exception) -> Exception: ...
@@ -167,13 +177,14 @@ class Reader:
 class Tx(Reader):
     """What a command handler is given: a reader that may also write, inside its own savepoint."""
 
-    __slots__ = ("batch", "changed", "evidence", "insert", "now", "run", "subject")
+    __slots__ = ("batch", "changed", "do", "evidence", "insert", "now", "run", "subject")
 
     def __init__(self, batch: Batch, project: int, project_name: str, actor: Actor) -> None:
         super().__init__(batch.connection, batch.names, project, project_name, actor)
         self.batch = batch
         self.evidence: dict[str, Any] | None = None
         self.run = batch.connection.run
+        self.do = batch.connection.do
         self.insert = batch.connection.insert
         self.now = batch.now
         self.changed = True
@@ -221,7 +232,7 @@ def insert_statement(table: str, columns: tuple[str, ...], rows: int, mark: str,
 
 def portions(count: int, widest: int) -> Iterator[int]:
     """How to cut `count` rows into statements of few distinct sizes, so that each is prepared once."""
-    for size in (200, 50, 10, 1):
+    for size in (200, 50, *range(MANY_SIZES, 0, -1)):  # a small rest is one statement, whatever its size
         if size > widest:
             continue
         while count >= size:

@@ -33,10 +33,13 @@ READER_MAP_BYTES = 512 * 1024 * 1024
 """Searches jump about in the file: mapped, a page costs half of what reading it does. The kernel may take it back."""
 WRITER_CACHE_KIB = 32 * 1024
 """Pages a transaction has changed and cannot keep are written twice; indexes in random order change many."""
+CHECKPOINT_PAGES = 4000
+"""16 MB of log: a small run changes some fifty pages, most of them of indexes and again and again the same."""
 SETTINGS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA temp_store = MEMORY",
+    f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}",
     f"PRAGMA journal_size_limit = {64 * 1024 * 1024}",
 )
 
@@ -94,6 +97,9 @@ class SQLiteConnection:
     def run(self, sql: str, **values: Any) -> int:
         return self._execute(sql, values).rowcount
 
+    def do(self, sql: str, **values: Any) -> None:
+        self._execute(sql, values)
+
     def pieces(self, sql: str, size: int, **values: Any) -> Iterator[list[Row]]:
         cursor = self._execute(sql, values)
         while rows := cursor.fetchmany(size):
@@ -108,7 +114,7 @@ class SQLiteConnection:
             self._execute(insert_statement(table, names, size, "?", otherwise), flat)
             start += size
 
-    def begin(self) -> None:
+    def begin(self, *, hurried: bool = False) -> None:
         self._execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -117,6 +123,9 @@ class SQLiteConnection:
     def rollback(self) -> None:
         if self.raw.in_transaction:
             self._execute("ROLLBACK")
+
+    def changes(self) -> int:
+        return self.raw.total_changes
 
     def savepoint(self) -> None:
         self._execute("SAVEPOINT item")

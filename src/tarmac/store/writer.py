@@ -1,7 +1,7 @@
 """Group commit: one thread turns what many callers want written into few durable transactions.
 
-Each piece of work has its own savepoint, so one that fails takes nothing else with it; an answer is given only after
-the transaction is on the disk.
+One piece of work that fails takes nothing else with it: if it had changed something, the group is undone and done
+again with a savepoint around each. An answer is given only after the transaction is on the disk.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from tarmac.core.clock import now
 from tarmac.core.errors import Busy, Internal, TarmacError
-from tarmac.store.sql import Batch, Database, Names, Retry, Writing
+from tarmac.store.sql import Batch, Database, Names, Retry, Unclean, Writing
 
 log = logging.getLogger("tarmac")
 
@@ -46,6 +46,8 @@ class Writer:
         self._database = database
         self._names = names
         self._seal = seal
+        self.when_told: Callable[[], None] = _nothing
+        """Called when everybody of a group was told: who has to wake others does it once."""
         self._reset()
 
     def _reset(self) -> None:
@@ -110,16 +112,21 @@ class Writer:
 
     def _write(self, group: list[Item]) -> None:
         # SIGSTOP'd or slow holders of the lock are waited for inside `write()`; who gave up meanwhile is left out
-        for attempt in range(TRIES):
+        tries, careful = 0, False
+        while True:
             try:
-                self._transaction(group)
+                self._transaction(group, careful=careful)
                 break
             except TarmacError as error:
                 self._fail(group, error)
                 break
+            except Unclean:
+                careful = True
             except Retry:
-                if attempt + 1 == TRIES:
+                tries += 1
+                if tries == TRIES:
                     self._fail(group, Busy(f"{self._database.place}: other writers were in the way {TRIES} times"))
+                    break
             except Exception as error:  # noqa: BLE001 - the thread outlives every fault, and every caller hears of it
                 fault = Internal(f"{self._database.place}: {type(error).__name__}: {error}")
                 fault.__cause__ = error
@@ -132,22 +139,29 @@ class Writer:
                     item.done(item.result, item.error)
                 except Exception:
                     log.exception("somebody could not be told what came of a command")
+        try:
+            self.when_told()
+        except Exception:
+            log.exception("those who wait for a command could not be woken")
 
     def _fail(self, group: list[Item], error: TarmacError) -> None:
         for item in group:
             item.result = None
             item.error = item.error or error
 
-    def _transaction(self, group: list[Item]) -> None:
+    def _transaction(self, group: list[Item], *, careful: bool) -> None:
         with self._database.write() as connection:
             batch = Batch(connection, now(), self._names)
-            connection.begin()
+            connection.begin(hurried=not careful)
             try:
                 for item in group:
                     if item.state == "abandoned":
                         continue
                     item.state = "started"
-                    self._one(item, batch, connection)
+                    if careful:
+                        self._carefully(item, batch, connection)
+                    else:
+                        self._one(item, batch, connection)
                 self._seal(batch)
                 connection.commit()
             except BaseException:
@@ -157,6 +171,21 @@ class Writer:
         self.wrote = True
 
     def _one(self, item: Item, batch: Batch, connection: Writing) -> None:
+        """Without a savepoint: nearly all that fails is refused before it has changed anything."""
+        recorded, learned, changes = len(batch.events), len(batch.learned), connection.changes()
+        item.result = item.error = None
+        try:
+            item.result = item.work(batch)
+        except TarmacError as error:
+            if connection.changes() != changes:
+                raise Unclean from error
+            item.error = error
+            del batch.events[recorded:]
+            del batch.learned[learned:]
+        except Exception as error:
+            raise Unclean from error
+
+    def _carefully(self, item: Item, batch: Batch, connection: Writing) -> None:
         recorded, learned = len(batch.events), len(batch.learned)
         item.result = item.error = None
         connection.savepoint()
@@ -168,3 +197,7 @@ class Writer:
             del batch.learned[learned:]
         else:
             connection.release()
+
+
+def _nothing() -> None:
+    pass

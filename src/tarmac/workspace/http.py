@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import io
 import os
+import queue
 import select
 import socket
 import ssl
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -34,6 +39,7 @@ from tarmac.core.secrets import Secret
 TIMEOUT_SECONDS = 60.0
 PIECE = 1024 * 1024
 READ_AT_ONCE = 4 * PIECE
+FEW_PIECES = 4
 TRIES = 5
 PAUSE_SECONDS = 0.2
 
@@ -65,7 +71,7 @@ class Remote:
             if sent:
                 headers["Content-Range"] = f"bytes {sent}-{size - 1}/{size}"
             try:
-                self._ask("PUT", f"{path}/{digest}", stream, headers, repeat=False)
+                self._ask("PUT", f"{path}/{digest}", Span(stream, size - sent), headers, repeat=False)
                 break
             except Unreachable:
                 if attempt + 1 == TRIES:
@@ -93,13 +99,25 @@ class Remote:
         if response.status not in (200, 206):
             raise self._refusal(response)
         hasher, expected, got = blake3(), response.length, 0
-        try:
+
+        connection = self._kept.connection
+
+        def fetched() -> Generator[bytes, None, None]:
             while piece := response.read(PIECE):
                 hasher.update(piece)
-                got += len(piece)
                 yield piece
+
+        try:
+            large = expected is None or expected > FEW_PIECES * PIECE
+            with contextlib.closing(_ahead(fetched(), partial(_cut, connection)) if large else fetched()) as pieces:
+                for piece in pieces:
+                    got += len(piece)
+                    yield piece
         except (OSError, http.client.HTTPException) as error:
             raise self._gone(error) from None
+        finally:
+            if not response.isclosed():  # somebody wanted no more of it
+                _cut(connection)
         if expected is not None and got != expected:  # http.client says nothing of it
             self._drop()
             raise Damaged(f"blob {digest[:16]}… did not arrive whole from {self._shown}", hint="ask for it again")
@@ -131,7 +149,7 @@ class Remote:
         if not stream.seekable():
             raise Invalid("an upload needs a file that can be read twice", hint="write it to a file first")
         at = stream.tell()
-        hasher, size = blake3(), 0
+        hasher, size = blake3(max_threads=blake3.AUTO), 0
         while piece := stream.read(READ_AT_ONCE):
             hasher.update(piece)
             size += len(piece)
@@ -157,8 +175,15 @@ class Remote:
         for attempt in (1, 2):
             connection = self._connection()
             try:
-                connection.request(method, self._target(path), body=body, headers=headers)
+                if isinstance(body, Span):
+                    connection.request(method, self._target(path), headers=headers)
+                    body.send(connection.sock)
+                else:
+                    connection.request(method, self._target(path), body=body, headers=headers)
                 return connection.getresponse()
+            except Conflict:  # in the middle of a body
+                self._drop()
+                raise
             except (OSError, http.client.HTTPException) as error:
                 self._drop()
                 # what reads may be asked again; what changes may not: the answer may have been lost on its way back
@@ -222,6 +247,66 @@ class Remote:
             f"{self._shown} does not answer: {bounded(why.strip())}",
             hint="is the server up? start one with `tarmac up`",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """So many bytes of a file, from where it stands: they need not come into this process to be sent."""
+
+    stream: IO[bytes]
+    size: int
+
+    def send(self, sock: socket.socket) -> None:
+        plain = isinstance(self.stream, io.BufferedReader) and isinstance(self.stream.raw, io.FileIO)
+        if plain and hasattr(os, "sendfile") and not isinstance(sock, ssl.SSLSocket):
+            sent = sock.sendfile(self.stream, self.stream.tell(), self.size) if self.size else 0
+        else:
+            sent = 0
+            while sent < self.size and (piece := self.stream.read(min(PIECE, self.size - sent))):
+                sock.sendall(piece)
+                sent += len(piece)
+        if sent < self.size:
+            raise Conflict("the file became shorter while it was sent", hint="send it again when nobody writes to it")
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    """End a connection in the middle of an answer: whoever reads from it, in any thread, hears of it at once."""
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _ahead(pieces: Iterator[bytes], stop: Callable[[], None]) -> Generator[bytes, None, None]:
+    """The same pieces, the next ones made in a thread while one is used. `stop` ends what the thread may wait for."""
+    made: queue.Queue[bytes | BaseException | None] = queue.Queue(FEW_PIECES)
+    over = threading.Event()
+
+    def make() -> None:
+        end: BaseException | None = None
+        try:
+            for piece in pieces:
+                made.put(piece)
+                if over.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001 - raised where the pieces are used
+            end = error
+        made.put(end)
+
+    thread = threading.Thread(target=make, name="tarmac-download", daemon=True)
+    thread.start()
+    try:
+        while isinstance(piece := made.get(), bytes):
+            yield piece
+        if piece is not None:
+            raise piece
+    finally:
+        over.set()
+        if thread.is_alive():
+            stop()
+            while thread.is_alive():  # it may stand before a queue that is full
+                with contextlib.suppress(queue.Empty):
+                    made.get_nowait()
+                thread.join(0.01)
 
 
 def _is_stale(connection: http.client.HTTPConnection) -> bool:

@@ -212,6 +212,15 @@ class FolderBlobs:
         except OSError as error:
             raise Internal(f"{self.folder / place}: {error.strerror}") from error
 
+    def is_whole(self, digest: str, place: str, size: int, blocks: bytes) -> bool:
+        """Whether all of it is still what it was: it is read through."""
+        try:
+            for _ in self.read(digest, place, size, blocks, 0, size):
+                pass
+        except (Damaged, Internal):
+            return False
+        return True
+
     def delete(self, place: str) -> None:
         (self.folder / place).unlink(missing_ok=True)
 

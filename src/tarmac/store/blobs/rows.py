@@ -64,6 +64,21 @@ def _add(tx: Tx, stored: Stored, key: dict[str, Any]) -> bool | None:
     return False if kept else None
 
 
+def replace(tx: Tx, stored: Stored, place: str) -> bool:
+    """Let the blob's bytes be the ones that were just stored, if they still lie in the place that was found bad."""
+    return bool(
+        tx.run(
+            "UPDATE blobs SET place = :new, touched_at = :now "
+            "WHERE project = :project AND digest = :digest AND place = :old AND state <> 'deleting'",
+            new=stored.place,
+            now=tx.now,
+            project=tx.project,
+            digest=stored.digest,
+            old=place,
+        )
+    )
+
+
 def find(read: Reader, digest: str) -> Blob:
     row = read.one(
         "SELECT digest, size, place, blocks FROM blobs "

@@ -11,13 +11,16 @@ from tarmac.core.ids import decimal, time_ordered
 from tarmac.core.operation import handles
 from tarmac.store import manifests
 from tarmac.store.lineage import link
-from tarmac.store.sql import Row, Tx
+from tarmac.store.sql import Tx
 from tarmac.track import operations as ops
 from tarmac.track import points
 from tarmac.track.points import Point
 from tarmac.track.queries import appending, rows
+from tarmac.track.queries.rows import Carried
 from tarmac.track.queries.search import SILENT_AFTER
 from tarmac.track.records import Experiment, Logged, Run
+
+_encode = msgspec.json.Encoder().encode
 
 # --- experiments ---
 
@@ -42,7 +45,7 @@ def delete_experiment(request: ops.DeleteExperiment, tx: Tx) -> Experiment:
     if deleted_at is not None:
         tx.unchanged()
     else:
-        rows.set_experiment_deleted(tx, key, None, tx.now)
+        rows.set_experiment_deleted(tx, key, None, rows.moment_of_its_own(tx, key))
     return rows.experiment(tx, name)
 
 
@@ -76,14 +79,14 @@ def create_run(request: ops.CreateRun, tx: Tx) -> Run:
     if request.id is not None and (known := rows.run_key(tx, request.id)) is not None:
         tx.unchanged()  # sent again, because the answer was lost
         return _run(tx, known)
-    experiment, experiment_name = _experiment(tx, request.experiment)
     new = request.id or time_ordered()
+    parent_key, parent = _parent(tx, request.parent) if request.parent else (None, None)
     run = Run(
         id=new,
         name=request.name or f"run-{new[6:12]}",
-        experiment=experiment_name,
+        experiment=request.experiment,
         status="running",
-        parent=request.parent,
+        parent=parent,
         actor=tx.actor.signature,
         started_at=request.started_at or tx.now,
         ended_at=None,
@@ -91,15 +94,29 @@ def create_run(request: ops.CreateRun, tx: Tx) -> Run:
         params=request.params,
         tags=request.tags,
     )
-    parent = rows.run_row(tx, request.parent)[0] if request.parent else None
-    key = rows.add_run(tx, run, experiment, parent, tx.now if request.beats else None)
+    beat = tx.now if request.beats else None
+    key = rows.add_run(tx, run, parent_key, beat)
+    if key is None:  # the experiment is new, or called by its id
+        run = msgspec.structs.replace(run, experiment=_experiment(tx, request.experiment)[1])
+        key = rows.add_run(tx, run, parent_key, beat)
+    assert key is not None
     if request.params:
-        rows.put_params(tx, key, request.params)
+        rows.add_params(tx, key, request.params)
     if request.tags:
         rows.put_tags(tx, key, request.tags)
-    if request.parent:
-        link(tx, f"runs/{request.parent}", f"runs/{new}", "started")
+    if parent:
+        link(tx, f"runs/{parent}", f"runs/{new}", "started")
     return run
+
+
+def _parent(tx: Tx, id: str) -> tuple[int, str]:
+    """Key and whole id of the run below which another starts. It is held, so that nobody purges it meanwhile."""
+    row = rows.whole_row(tx, id)
+    if row[9] is not None:
+        raise Conflict(
+            f"run {row[1]} is in the trash: nothing can be started below it", hint=f"`tarmac runs restore {row[1]}`"
+        )
+    return row[0], row[1]
 
 
 def _experiment(tx: Tx, name: str) -> tuple[int, str]:
@@ -130,7 +147,7 @@ def shape_points(request: ops.LogRun) -> dict[str, list[Point]]:
 def log_run(request: ops.LogRun, tx: Tx, groups: dict[str, list[Point]]) -> Logged:
     tx.unchanged()  # points leave no event; the end of the run seals what they came to
     key, status, *_ = row = rows.run_row(tx, request.id)
-    _refuse_deleted(request.id, row)
+    _refuse_deleted(request.id, row[2])
     position = 0
     if request.spool is not None:
         position = rows.spool_position(tx, request.spool)
@@ -171,37 +188,40 @@ def beat_run(request: ops.BeatRun, tx: Tx) -> ops.Changed:
 
 @handles(ops.EndRun)
 def end_run(request: ops.EndRun, tx: Tx) -> Run:
-    key, status, *_ = row = rows.run_row(tx, request.id)
-    _refuse_deleted(request.id, row)
+    *row, status = rows.whole_row(tx, request.id)
+    key, deleted_at = row[0], row[9]
+    _refuse_deleted(request.id, deleted_at)
+    carried = rows.carried(tx, key)
     fell_silent = status == "killed" and rows.fell_silent(tx, key)
     if status == request.status and not fell_silent:
         tx.unchanged()
     elif status != "running" and not fell_silent:
         raise Conflict(f"run {request.id} has ended already: {status}", hint="start a new run for new work")
     else:
-        _end(tx, key, request.status, request.at or tx.now)
-        tx.evidence = seal(tx, key)
-    return _run(tx, key)
+        row[4], row[8] = request.status, request.at or tx.now
+        _end(tx, key, request.status, row[8])
+        tx.evidence = seal(carried)
+    return rows.as_run(
+        tuple(row), {name: metric[0] for name, metric in carried.metrics.items()}, carried.params, carried.tags
+    )
 
 
 def _end(tx: Tx, key: int, status: str, at: int) -> None:
-    tx.run("UPDATE runs SET status = :status, ended_at = :at WHERE key = :key", status=status, at=at, key=key)
+    tx.do("UPDATE runs SET status = :status, ended_at = :at WHERE key = :key", status=status, at=at, key=key)
     appending.settle(tx, key)
 
 
-def seal(tx: Tx, key: int) -> dict[str, str]:
+def seal(run: Carried) -> dict[str, str]:
     """Digests of what a run came to: who has the event can prove that nothing of it was changed later."""
-    params = sorted(rows.texts(tx, "params", [key], None)[key].items())
-    metrics = [(m.key, m.last, m.step, m.at, m.points) for m in rows.metrics(tx, key)]
-    files = tx.all("SELECT path, digest, size FROM artifacts WHERE run = :run ORDER BY path", run=key)
-    parts = {"params": params, "metrics": metrics, "artifacts": files}
-    return {name: digest(msgspec.json.encode(part)) for name, part in parts.items()}
+    metrics = [(name, *metric) for name, metric in sorted(run.metrics.items())]
+    parts = {"params": sorted(run.params.items()), "metrics": metrics, "artifacts": run.files}
+    return {name: digest(_encode(part)) for name, part in parts.items()}
 
 
 @handles(ops.ResumeRun)
 def resume_run(request: ops.ResumeRun, tx: Tx) -> Run:
     key, status, *_ = row = rows.run_row(tx, request.id)
-    _refuse_deleted(request.id, row)
+    _refuse_deleted(request.id, row[2])
     if status == "running" and _run(tx, key).status == "running":
         tx.unchanged()
     else:  # also one that only shows as killed, because it fell silent
@@ -217,7 +237,7 @@ def resume_run(request: ops.ResumeRun, tx: Tx) -> Run:
 @handles(ops.TagRun)
 def tag_run(request: ops.TagRun, tx: Tx) -> ops.Changed:
     row = rows.run_row(tx, request.id)
-    _refuse_deleted(request.id, row)
+    _refuse_deleted(request.id, row[2])
     if request.set:
         rows.put_tags(tx, row[0], request.set)
     if request.unset:
@@ -229,7 +249,7 @@ def tag_run(request: ops.TagRun, tx: Tx) -> ops.Changed:
 @handles(ops.EditRun)
 def edit_run(request: ops.EditRun, tx: Tx) -> Run:
     row = rows.run_row(tx, request.id)
-    _refuse_deleted(request.id, row)
+    _refuse_deleted(request.id, row[2])
     for column, value in (("name", request.name), ("note", request.note)):
         if value is not None:
             tx.run(f"UPDATE runs SET {column} = :value WHERE key = :key", value=value, key=row[0])  # noqa: S608
@@ -252,8 +272,9 @@ def move_runs(request: ops.MoveRuns, tx: Tx) -> ops.Changed:
 @handles(ops.DeleteRuns)
 def delete_runs(request: ops.DeleteRuns, tx: Tx) -> ops.Changed:
     keys = rows.run_keys(tx, request.ids)
+    at = rows.moment_for_runs(tx, keys.values())
     gone = rows.update_runs(
-        tx, keys.values(), "SET deleted_at = :now WHERE key IN ({keys}) AND deleted_at IS NULL", now=tx.now
+        tx, keys.values(), "SET deleted_at = :at WHERE key IN ({keys}) AND deleted_at IS NULL", at=at
     )
     return _changed(tx, gone)
 
@@ -285,7 +306,7 @@ def _changed(tx: Tx, count: int) -> ops.Changed:
 @handles(ops.UseInput)
 def use_input(request: ops.UseInput, tx: Tx) -> ops.Changed:
     row = rows.run_row(tx, request.id)
-    _refuse_deleted(request.id, row)
+    _refuse_deleted(request.id, row[2])
     made = tx.run(
         "INSERT INTO run_inputs (run, name, version, document) VALUES (:run, :name, :version, :about) "
         "ON CONFLICT DO NOTHING",
@@ -303,7 +324,7 @@ def use_input(request: ops.UseInput, tx: Tx) -> ops.Changed:
 @handles(ops.DescribeRun)
 def describe_run(request: ops.DescribeRun, tx: Tx) -> ops.Changed:
     row = rows.run_row(tx, request.id)
-    _refuse_deleted(request.id, row)
+    _refuse_deleted(request.id, row[2])
     if request.source is not None:
         manifests.get(tx, request.source)
     tx.run(
@@ -322,7 +343,7 @@ def describe_run(request: ops.DescribeRun, tx: Tx) -> ops.Changed:
 def write_log(request: ops.WriteLog, tx: Tx) -> ops.Changed:
     tx.unchanged()
     row = rows.run_row(tx, request.id)
-    _refuse_deleted(request.id, row)
+    _refuse_deleted(request.id, row[2])
     written = tx.run(
         "INSERT INTO run_logs (run, start, text) VALUES (:run, :start, :text) ON CONFLICT (run, start) "
         "DO UPDATE SET text = excluded.text WHERE length(excluded.text) > length(run_logs.text)",
@@ -333,8 +354,8 @@ def write_log(request: ops.WriteLog, tx: Tx) -> ops.Changed:
     return ops.Changed(runs=written)
 
 
-def _refuse_deleted(id: str, row: Row) -> None:
-    if row[2] is not None:
+def _refuse_deleted(id: str, deleted_at: int | None) -> None:
+    if deleted_at is not None:
         raise Conflict(f"run {id} is in the trash", hint=f"`tarmac runs restore {id}`")
 
 

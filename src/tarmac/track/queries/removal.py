@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tarmac.store import manifests
 from tarmac.store.blobs import rows as blobs
@@ -57,15 +58,29 @@ def weigh(connection: Connection, keys: Sequence[int]) -> tuple[int, int, int]:
     return int(points), int(files[0]), int(files[1])
 
 
-def delete(tx: Tx, keys: Sequence[int]) -> list[str]:
-    """Delete those that are still in the trash, with all they have; their ids."""
+class Gone(NamedTuple):
+    """What a transaction has deleted, and what it has not, and why."""
+
+    ids: list[str]
+    points: int
+    files: int
+    bytes: int
+    kept: list[str]
+
+
+def delete(tx: Tx, keys: Sequence[int]) -> Gone:
+    """Delete those that are still in the trash and that nothing needs, with all they have."""
     chosen = ", ".join(map(str, keys))
     still = tx.all(
         f"SELECT key, id FROM runs WHERE key IN ({chosen}) AND deleted_at IS NOT NULL "
-        f"ORDER BY key {blobs.FOR_UPDATE[tx.kind]}"  # nobody restores one while it goes
+        f"ORDER BY key {blobs.FOR_UPDATE[tx.kind]}"  # nobody restores one while it goes, or starts something from it
     )
+    why = needed(tx.connection, still, tx.project) if still else {}
+    kept = [f"{id}: {why[key]}" for key, id in still if key in why]
+    still = [(key, id) for key, id in still if key not in why]
     if not still:
-        return []
+        return Gone([], 0, 0, 0, kept)
+    weight = weigh(tx.connection, [key for key, _ in still])
     gone = ", ".join(str(key) for key, _ in still)
     blobs.add_refs(tx, [digest for (digest,) in tx.all(f"SELECT digest FROM artifacts WHERE run IN ({gone})")], -1)
     sources = [source for (source,) in tx.all(f"SELECT DISTINCT source FROM run_facts WHERE run IN ({gone})") if source]
@@ -81,7 +96,7 @@ def delete(tx: Tx, keys: Sequence[int]) -> list[str]:
     for source in sources:  # each run has a source tree of its own; another may have been told of it all the same
         if not tx.value("SELECT 1 FROM run_facts WHERE source = :source LIMIT 1", source=source):
             manifests.delete(tx, source)
-    return [id for _, id in still]
+    return Gone([id for _, id in still], *weight, kept)
 
 
 def delete_empty_experiments(tx: Tx, before: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tarmac.core.errors import Invalid, NotFound
 from tarmac.store.blobs import rows as blobs
@@ -14,10 +14,10 @@ from tarmac.track.queries.search import BEGINNING, SILENT_AFTER, STATUS
 from tarmac.track.records import Experiment, Input, Metric, Run
 
 _EXPERIMENT = "SELECT id, name, note, created_at, deleted_at FROM experiments"
-_RUN = (
-    f"SELECT r.key, r.id, r.name, e.name, {STATUS}, p.id, r.actor, r.started_at, r.ended_at, r.deleted_at, r.note "
-    "FROM runs r JOIN experiments e ON e.key = r.experiment LEFT JOIN runs p ON p.key = r.parent"
-)
+_COLUMNS = f"r.key, r.id, r.name, e.name, {STATUS}, p.id, r.actor, r.started_at, r.ended_at, r.deleted_at, r.note"
+_TABLES = "FROM runs r JOIN experiments e ON e.key = r.experiment LEFT JOIN runs p ON p.key = r.parent"
+_RUN = f"SELECT {_COLUMNS} {_TABLES}"
+_RUN_AND_STATUS = f"SELECT {_COLUMNS}, r.status {_TABLES}"
 NEAREST_AMONG = 1000
 MANY = 500
 LEAST_BEGINNING = 6
@@ -85,7 +85,7 @@ def experiments(read: Reader, after: str, limit: int, *, deleted: bool) -> list[
 
 
 def set_experiment_deleted(tx: Tx, key: int, before: int | None, after: int | None) -> None:
-    """An experiment and its runs go into the trash, and come back, together: they share the moment."""
+    """An experiment and its runs go into the trash, and come back, together: they share the moment, and nobody else."""
     tx.run("UPDATE experiments SET deleted_at = :after WHERE key = :key", after=after, key=key)
     same = "IS NULL" if before is None else "= :before"
     tx.run(
@@ -96,17 +96,47 @@ def set_experiment_deleted(tx: Tx, key: int, before: int | None, after: int | No
     )
 
 
+def moment_of_its_own(tx: Tx, experiment: int) -> int:
+    """When an experiment goes into the trash: not the moment of any run that went there by itself."""
+    tx.value(f"SELECT key FROM experiments WHERE key = :key {blobs.FOR_UPDATE[tx.kind]}", key=experiment)
+    newest: int | None = tx.value(
+        "SELECT max(deleted_at) FROM runs WHERE experiment = :key AND deleted_at >= :now", key=experiment, now=tx.now
+    )
+    return tx.now if newest is None else newest + 1
+
+
+def moment_for_runs(tx: Tx, keys: Iterable[int]) -> int:
+    """When runs go into the trash by themselves: not the moment in which an experiment of theirs went."""
+    taken: set[int | None] = set()
+    numbers = sorted(keys)
+    for start in range(0, len(numbers), MANY):
+        part = ", ".join(map(str, numbers[start : start + MANY]))
+        taken.update(
+            deleted_at
+            for (deleted_at,) in tx.all(
+                f"SELECT deleted_at FROM experiments WHERE key IN (SELECT experiment FROM runs WHERE key IN ({part})) "
+                f"ORDER BY key {blobs.FOR_UPDATE[tx.kind]}"
+            )
+        )
+    moment = tx.now
+    while moment in taken:
+        moment += 1
+    return moment
+
+
 # --- runs ---
 
 
-def add_run(tx: Tx, run: Run, experiment: int, parent: int | None, heartbeat: int | None) -> int:
-    key: int = tx.value(
+def add_run(tx: Tx, run: Run, parent: int | None, heartbeat: int | None) -> int | None:
+    """The new row's key, or None if no living experiment is called so."""
+    key: int | None = tx.value(
         "INSERT INTO runs (project, id, experiment, parent, name, status, actor, started_at, note, heartbeat_at) "
-        "VALUES (:project, :id, :experiment, :parent, :name, :status, :actor, :started_at, :note, :heartbeat) "
+        "SELECT e.project, :id, e.key, :parent, :name, :status, :actor, :started_at, :note, :heartbeat "
+        "FROM experiments e WHERE e.project = :project AND e.name = :experiment AND e.deleted_at IS NULL "
         "RETURNING key",
         project=tx.project,
         id=run.id,
-        experiment=experiment,
+        experiment=run.experiment,
         parent=parent,
         name=run.name,
         status=run.status,
@@ -148,13 +178,25 @@ def spool_position(read: Reader, id: str) -> int:
 
 
 def put_spool_position(tx: Tx, id: str, run: int, position: int) -> None:
-    tx.run(
+    tx.do(
         "INSERT INTO spools (id, run, position) VALUES (:id, :run, :position) "
         "ON CONFLICT (id) DO UPDATE SET position = excluded.position",
         id=id,
         run=run,
         position=position,
     )
+
+
+def whole_row(tx: Tx, id: str) -> Row:
+    """All of a run's row as it is answered, and behind it the stored status; held until the transaction ends."""
+    lock = "FOR UPDATE OF r" if tx.kind == "postgres" else ""
+    row = tx.one(
+        f"{_RUN_AND_STATUS} WHERE r.project = :project AND r.id = :id {lock}",
+        project=tx.project,
+        id=id,
+        silent=tx.now - SILENT_AFTER,
+    )
+    return whole_row(tx, whole_id(tx, id)) if row is None else row
 
 
 def whole_id(read: Reader, beginning: str) -> str:
@@ -249,6 +291,40 @@ def last_values(read: Reader, keys: Sequence[int], names: Sequence[str] | None) 
     return found
 
 
+class Carried(NamedTuple):
+    """What one run carries. Of a metric: newest value, its step and time, and how many points there are."""
+
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, tuple[float | str, int, int, int]]
+    files: list[tuple[str, str, int]]
+
+
+def carried(read: Reader, run: int) -> Carried:
+    """All that a run carries, in one statement."""
+    rows = read.all(
+        "SELECT 1, key, last, last_step, last_at, n, NULL, NULL FROM metrics WHERE run = :run "
+        "UNION ALL SELECT 2, key, NULL, NULL, NULL, NULL, value || rest, NULL FROM params WHERE run = :run "
+        "UNION ALL SELECT 3, key, NULL, NULL, NULL, NULL, value || rest, NULL FROM tags WHERE run = :run "
+        "UNION ALL SELECT 4, NULL, NULL, size, NULL, NULL, path, digest FROM artifacts WHERE run = :run",
+        run=run,
+    )
+    called = read.names.names(read, [row[1] for row in rows if row[0] != _FILE])
+    found = Carried({}, {}, {}, [])
+    for kind, key, last, step, at, n, text, file_digest in rows:
+        if kind == _METRIC:
+            found.metrics[called[key]] = (points.text(last), step, at, n)
+        elif kind == _FILE:
+            found.files.append((text, file_digest, step))
+        else:
+            (found.params if kind == _PARAMETER else found.tags)[called[key]] = text
+    found.files.sort()
+    return found
+
+
+_METRIC, _PARAMETER, _FILE = 1, 2, 4
+
+
 def _of(column: str, keys: Sequence[int]) -> str:
     """One run is a parameter, so that its statement is prepared once for all runs; many are a list."""
     return f"{column} = :run" if len(keys) == 1 else f"{column} IN ({', '.join(map(str, keys)) or 'NULL'})"
@@ -266,12 +342,25 @@ def _carried_by(read: Reader, keys: Sequence[int], names: Sequence[str] | None) 
     return where
 
 
+_PARAM = ("run", "key", "value", "rest", "number")
+
+
+def add_params(tx: Tx, run: int, params: dict[str, str]) -> None:
+    """The params of a run that has none."""
+    numbers = tx.names.numbers(tx, params)
+    tx.insert("params", _PARAM, _param_rows(run, params, numbers))
+
+
+def _param_rows(run: int, params: dict[str, str], numbers: dict[str, int]) -> list[Row]:
+    return [
+        (run, numbers[name], value[:BEGINNING], value[BEGINNING:], _as_number(value)) for name, value in params.items()
+    ]
+
+
 def put_params(tx: Tx, run: int, params: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Add params; those that have another value already come back, as (old, new)."""
     numbers = tx.names.numbers(tx, params)
-    rows = [
-        (run, numbers[name], value[:BEGINNING], value[BEGINNING:], _as_number(value)) for name, value in params.items()
-    ]
+    rows = _param_rows(run, params, numbers)
     before: dict[int, str] = dict(
         tx.all(
             f"SELECT key, value || rest FROM params WHERE run = :run AND key IN ({_list(numbers.values())})", run=run
@@ -284,7 +373,7 @@ def put_params(tx: Tx, run: int, params: dict[str, str]) -> dict[str, tuple[str,
     }
     fresh = [row for row in rows if row[1] not in before]
     if fresh and not changed:
-        tx.insert("params", ("run", "key", "value", "rest", "number"), fresh, otherwise="ON CONFLICT DO NOTHING")
+        tx.insert("params", _PARAM, fresh, otherwise="ON CONFLICT DO NOTHING")
     return changed
 
 

@@ -60,6 +60,8 @@ SIGNS = ("=", "!=", "<", "<=", ">", ">=")
 class Order:
     field: Field
     descending: bool
+    numbers: bool = False
+    """By what a param is as a number; a param that is none has nothing there."""
 
 
 NEWEST = Order(Field("attribute", "started"), descending=True)
@@ -234,7 +236,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 def page(read: Reader, wanted: Wanted, orders: Sequence[Order], limit: int, cursor: str) -> Page:
-    orders = list(orders) or [NEWEST]
+    orders = [part for order in orders for part in _parts(order)] or [NEWEST]
     after = _read_cursor(read, wanted, cursor, orders)
     rows = None
     small = _small_sets(read, wanted, FEW)
@@ -249,6 +251,13 @@ def page(read: Reader, wanted: Wanted, orders: Sequence[Order], limit: int, curs
         rows = _gather(read, wanted, orders, limit, after, small)
     following = _write_cursor(rows[-1], orders) if len(rows) == limit else None
     return Page([row[-1] for row in rows], following)
+
+
+def _parts(order: Order) -> list[Order]:
+    """A param sorts as a number where it is one, and after the numbers as text; `1` and `1.0` by their text."""
+    if order.field.kind != "param":
+        return [order]
+    return [Order(order.field, order.descending, numbers=True), order]
 
 
 def count(read: Reader, wanted: Wanted) -> int:
@@ -396,28 +405,42 @@ def _walk_index(
 ) -> list[Row] | None:
     """Along the index of a metric's, param's or tag's values: equal ones are sorted among themselves, and when the page
     is full the rest is not looked at. None if there are too few that have a value: those without come after them."""
-    if after is not None and after[0] is None:
-        return None
+    rows: list[Row] = []
+    for led in range(2 if orders[0].numbers else 1):  # first the params that are numbers, then the others
+        if len(rows) < limit and (after is None or any(value is not None for value in after[: led + 1])):
+            rows += _walk_values(read, wanted, orders, limit - len(rows), after, led)
+    return rows if len(rows) == limit else None
+
+
+def _walk_values(
+    read: Reader, wanted: Wanted, orders: Sequence[Order], limit: int, after: list[Any] | None, led: int
+) -> list[Row]:
+    """Along the index of one of the first orders, of runs that have nothing in those before it."""
     sql = Sql(read, wanted)
     columns, joins = _order_columns(sql, orders)
-    first, field = orders[0], orders[0].field
-    way, sign = ("DESC", "<=") if first.descending else ("ASC", ">=")
-    indexed = "o0.last" if field.kind == "metric" else "o0.value"
-    where = [f"o0.key = {sql.number(field.name)}", f"{indexed} IS NOT NULL", base(sql, wanted, NONE)]
+    order, field = orders[led], orders[led].field
+    way, sign = ("DESC", "<=") if order.descending else ("ASC", ">=")
+    index = "params_by_number" if order.numbers else INDEXES[field.kind]
+    is_text = field.kind != "metric" and not order.numbers
+    indexed = f"o{led}.{'value' if is_text else 'number' if order.numbers else 'last'}"
+    where = [f"o{led}.key = {sql.number(field.name)}", f"{indexed} IS NOT NULL", base(sql, wanted, NONE)]
+    where += [f"{column} IS NULL" for column in columns[:led]]
     if after is not None:
-        start = after[0] if field.kind == "metric" else str(after[0])[:BEGINNING]
-        where += [f"{indexed} {sign} {sql.value(start)}", _behind(sql, columns, orders, after)]
-    terms = _sort_terms(columns, orders)
-    terms = [f"{indexed} {way}", *([] if field.kind == "metric" else [f"o0.rest {way}"]), *terms[2:]]
+        where.append(_behind(sql, columns, orders, after))
+        if all(value is None for value in after[:led]):  # else the page before ended ahead of all that is looked at
+            start = str(after[led])[:BEGINNING] if is_text else after[led]
+            where.append(f"{indexed} {sign} {sql.value(start)}")
+    terms = [f"{indexed} {way}", *([f"o{led}.rest {way}"] if is_text else []), *_sort_terms(columns, orders)]
+    del terms[1 + is_text : 3 + is_text + 2 * led]
     # SQLite is told the way, because its planner knows nothing of how many will pass
-    source = f"{TABLES[field.kind]} o0 "
-    source += f"INDEXED BY {INDEXES[field.kind]} CROSS JOIN" if read.kind == "sqlite" else "JOIN"
-    rows = read.all(
-        f"SELECT {', '.join(columns)}, r.started_at, r.key FROM {source} runs r ON r.key = o0.run "
-        f"{' '.join(joins[1:])} WHERE {' AND '.join(where)} ORDER BY {', '.join(terms)} LIMIT {limit}",
+    source = f"{TABLES[field.kind]} o{led} "
+    source += f"INDEXED BY {index} CROSS JOIN" if read.kind == "sqlite" else "JOIN"
+    others = [join for place, join in enumerate(joins) if place != led]
+    return read.all(
+        f"SELECT {', '.join(columns)}, r.started_at, r.key FROM {source} runs r ON r.key = o{led}.run "
+        f"{' '.join(others)} WHERE {' AND '.join(where)} ORDER BY {', '.join(terms)} LIMIT {limit}",
         **sql.values,
     )
-    return rows if len(rows) == limit else None
 
 
 def _order_columns(sql: Sql, orders: Sequence[Order]) -> tuple[list[str], list[str]]:
@@ -436,9 +459,12 @@ def _order_columns(sql: Sql, orders: Sequence[Order]) -> tuple[list[str], list[s
                 f"LEFT JOIN {TABLES[field.kind]} o{index} ON o{index}.run = r.key "
                 f"AND o{index}.key = {sql.number(field.name)}"
             )
-            columns.append(
-                f"o{index}.{field.aggregate}" if field.kind == "metric" else f"(o{index}.value || o{index}.rest)"
-            )
+            if order.numbers:
+                columns.append(f"o{index}.number")
+            elif field.kind == "metric":
+                columns.append(f"o{index}.{field.aggregate}")
+            else:
+                columns.append(f"(o{index}.value || o{index}.rest)")
     return columns, joins
 
 
@@ -488,9 +514,8 @@ def _write_cursor(row: Row, orders: Sequence[Order]) -> str:
 
 
 def _order_digest(orders: Sequence[Order]) -> str:
-    return digest(msgspec.json.encode([(o.field.kind, o.field.name, o.field.aggregate, o.descending) for o in orders]))[
-        :8
-    ]
+    facts = [(o.field.kind, o.field.name, o.field.aggregate, o.descending, o.numbers) for o in orders]
+    return digest(msgspec.json.encode(facts))[:8]
 
 
 def _read_cursor(read: Reader, wanted: Wanted, cursor: str, orders: Sequence[Order]) -> list[Any] | None:
@@ -521,7 +546,7 @@ def _may_be_held(value: Any, order: Order) -> bool:
     if value is None:
         return True
     field = order.field
-    if field.kind == "metric" or (field.kind == "attribute" and field.name in NUMERIC):
+    if order.numbers or field.kind == "metric" or (field.kind == "attribute" and field.name in NUMERIC):
         return type(value) is float or _is_whole(value)
     is_digest = isinstance(value, list) and len(value) == 1 and isinstance(value[0], str)
     return is_digest or isinstance(value, str)
