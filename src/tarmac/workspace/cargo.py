@@ -153,7 +153,7 @@ class Cargo:
         )
         try:
             run = door(wanted)
-        except NotFound:  # its parent is gone, or lies in a spool that is not here
+        except (NotFound, Conflict):  # its parent is gone, in the trash, or lies in a spool that is not here
             run = door(msgspec.structs.replace(wanted, parent=None))
         if not begin.owner and begin.adopts:
             if begin.experiment and run.experiment != begin.experiment:
