@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Callable
 from types import ModuleType
@@ -218,6 +219,18 @@ def test_a_callback_without_autolog(logged: Logged, kind: Kind) -> None:
         kind.train(3, callbacks=[getattr(auto, kind.name).callback(other)])
     assert [len(found.points[kind.key]) for found in logged.runs()] == [5, 3]
     assert run.id != other.id
+
+
+def test_a_callback_can_be_cloned_and_sent_to_a_worker(logged: Logged, kind: Kind) -> None:
+    with tarmac.run() as run:
+        for mine in (auto_callback(kind), auto_callback(kind, run)):
+            kind.train(2, callbacks=[copy.deepcopy(mine)])
+            kind.train(2, callbacks=[pickle.loads(pickle.dumps(mine))])
+    assert [step for step, _ in logged.only().points[kind.key]] == [0, 1] * 4
+
+
+def auto_callback(kind: Kind, run: Any = None) -> Any:
+    return getattr(auto, kind.name).callback(run)
 
 
 def test_a_callback_of_a_cross_validation(logged: Logged, kind: Kind) -> None:

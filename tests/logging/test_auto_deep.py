@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 from pathlib import Path
@@ -156,8 +157,6 @@ def test_lightning_logs_epochs_and_trains_the_same(logged: Logged, lightning: An
 
 
 def test_lightnings_logger(logged: Logged, lightning: Any, tmp_path: Path) -> None:
-    import pickle
-
     with tarmac.run("mine") as run:
         logger = auto.lightning.logger()
         lightning_fit(lightning, tmp_path, logger)
@@ -223,6 +222,18 @@ def test_transformers_callback_by_hand_is_not_doubled(logged: Logged, transforme
     with tarmac.run():
         transformers_fit(transformers, tmp_path, [auto.transformers.callback()])
     assert [step for step, _ in logged.only().points["train/loss"]] == [1, 2, 3, 4]
+
+
+def test_callbacks_can_be_sent_to_workers(logged: Logged, transformers: Any, lightning: Any, keras: Any) -> None:
+    from tarmac.logging.auto.callers import Target
+    from tarmac.logging.auto.lightning import _callback
+
+    with tarmac.run() as run:
+        theirs = _callback("lightning.pytorch", Target(run))
+        for mine in (theirs, auto.keras.callback(run), auto.transformers.callback()):
+            other = pickle.loads(pickle.dumps(mine))
+            assert type(other) is type(mine)
+            assert other.target.run is run
 
 
 def test_exceptions_come_out_and_nothing_is_left(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -42,6 +43,8 @@ class Around(NamedTuple):
     curves: bool
     """Whether what trains below logs its curves into the record."""
 
+
+_beginning = threading.RLock()
 
 inside: ContextVar[Around | None] = ContextVar("tarmac_fit", default=None)
 
@@ -102,11 +105,12 @@ def _run_for(report: Report) -> Iterator[Run | None]:
 @contextmanager
 def begun(name: str) -> Iterator[Run | None]:
     """The current run, or a new one of this name for as long as this lasts; None where none can be started."""
-    run = attempt(None, "run", start.current_run)
+    with _beginning:  # else another thread could take ours for its own before it is hidden
+        run = attempt(None, "run", start.current_run)
+        mine = attempt(None, "run", lambda: _hidden(name)) if run is None else None
     if run is not None:
         yield run
         return
-    mine = attempt(None, "run", lambda: start.run(name=name).__enter__())
     try:
         yield mine
     except BaseException as error:
@@ -116,6 +120,13 @@ def begun(name: str) -> Iterator[Run | None]:
         raise
     if mine is not None:
         attempt(mine, "end", lambda: mine.__exit__(None, None, None))
+
+
+def _hidden(name: str) -> Run:
+    """A new run that fits in other threads do not log into: it ends with this one."""
+    made = start.run(name=name)
+    made.hidden = True
+    return made.__enter__()
 
 
 def _called_by_sklearn() -> bool:

@@ -46,7 +46,7 @@ class _Finder:
         for finder in list(sys.meta_path):
             find = None if finder is self else getattr(finder, "find_spec", None)
             spec = find(name, path, target) if find is not None else None
-            if spec is not None:
+            if isinstance(spec, ModuleSpec):
                 _tap(spec.loader, name)
                 return spec
         return None

@@ -21,7 +21,11 @@ GIVEN = (
 
 def callback(run: Run | None = None) -> Any:
     """A callback for `model.fit(…, callbacks=[…])`: each epoch's metrics and the learning rate, into a run."""
-    return _callback_class()(Target(run))
+    return _callback(Target(run))
+
+
+def _callback(target: Target) -> Any:
+    return _callback_class()(target)
 
 
 @functools.cache
@@ -33,6 +37,9 @@ def _callback_class() -> Any:
         def __init__(self, target: Target) -> None:
             super().__init__()
             self.target = target
+
+        def __reduce__(self) -> Any:  # workers and clones get one that logs to the same run
+            return _callback, (self.target,)
 
         def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
             self.target.log("curves", lambda: {name: float(value) for name, value in (logs or {}).items()}, epoch)
@@ -87,7 +94,7 @@ class FitReport(fits.Report):
         record.used(*data.describe({name: part for name, part in parts.items() if hasattr(part, "shape")}))
 
     def attach(self, record: Record, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        self._ours = _callback_class()(Target(record))
+        self._ours = _callback(Target(record))
         given = self.given.get("callbacks")
         held = getattr(given, "callbacks", None)
         if isinstance(held, list):  # a CallbackList, which Keras takes as it is: ours is in it for this fit

@@ -76,9 +76,13 @@ def _callback_class(package: str) -> Any:
     class TarmacCallback(base.Callback):  # type: ignore[misc, name-defined, unused-ignore]
         def __init__(self, target: Target) -> None:
             self.target = target
+            self._package = package
             self._known: dict[str, float] = {}
             self._of_validation: set[str] = set()
             self._validated = False
+
+        def __reduce__(self) -> Any:  # the processes of some strategies get one that logs to the same run
+            return _callback, (self._package, self.target)
 
         def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
             if trainer.log_every_n_steps and trainer.global_step % trainer.log_every_n_steps == 0:
@@ -105,6 +109,10 @@ def _callback_class(package: str) -> Any:
             return {name: value for name, value in _metrics(trainer).items() if name not in stale}
 
     return TarmacCallback
+
+
+def _callback(package: str, target: Target) -> Any:
+    return _callback_class(package)(target)
 
 
 def _metrics(trainer: Any) -> dict[str, float]:
@@ -159,7 +167,7 @@ class FitReport(fits.Report):
 
     def attach(self, record: Record, args: Any, kwargs: Any) -> tuple[Any, Any]:
         if not any(_is_ours(one) for one in self.trainer.loggers):
-            self._ours = _callback_class(self.package)(Target(record))
+            self._ours = _callback(self.package, Target(record))
             # in front: what saves checkpoints stays last
             self.trainer.callbacks.insert(0, self._ours)
         return args, kwargs

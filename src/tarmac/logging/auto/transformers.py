@@ -17,7 +17,11 @@ from tarmac.logging.run import Run
 
 def callback(run: Run | None = None) -> Any:
     """A callback for `Trainer(…, callbacks=[…])`: its arguments as params, and what it logs, into a run."""
-    return _callback_class()(Target(run))
+    return _callback(Target(run))
+
+
+def _callback(target: Target) -> Any:
+    return _callback_class()(target)
 
 
 @functools.cache
@@ -27,6 +31,9 @@ def _callback_class() -> Any:
     class TarmacCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         def __init__(self, target: Target) -> None:
             self.target = target
+
+        def __reduce__(self) -> Any:  # workers and clones get one that logs to the same run
+            return _callback, (self.target,)
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
             if state.is_world_process_zero:
@@ -108,7 +115,7 @@ class TrainReport(fits.Report):
 
     def attach(self, record: Record, args: Any, kwargs: Any) -> tuple[Any, Any]:
         if not any(isinstance(one, _callback_class()) for one in self.trainer.callback_handler.callbacks):
-            self._ours = _callback_class()(Target(record))
+            self._ours = _callback(Target(record))
             self.trainer.add_callback(self._ours)
         return args, kwargs
 

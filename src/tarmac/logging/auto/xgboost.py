@@ -18,7 +18,11 @@ from tarmac.logging.run import Run
 
 def callback(run: Run | None = None) -> Any:
     """A callback for `xgboost.train(…, callbacks=[…])` and the estimators: each round's evaluations, into a run."""
-    return _callback_class()(Target(run))
+    return _callback(Target(run))
+
+
+def _callback(target: Target) -> Any:
+    return _callback_class()(target)
 
 
 @functools.cache
@@ -28,6 +32,9 @@ def _callback_class() -> Any:
     class TarmacCallback(TrainingCallback):  # type: ignore[misc, unused-ignore]
         def __init__(self, target: Target) -> None:
             self.target = target
+
+        def __reduce__(self) -> Any:  # workers and clones get one that logs to the same run
+            return _callback, (self.target,)
 
         def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Any]) -> bool:
             self.target.log("curves", lambda: _newest(evals_log), epoch)
@@ -86,7 +93,7 @@ class TrainReport(fits.Report):
             record.field("data", lambda: record.used(*_matrix(self.given["dtrain"])))
 
     def attach(self, record: Record, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        return args, {**kwargs, "callbacks": [*(kwargs.get("callbacks") or ()), _callback_class()(Target(record))]}
+        return args, {**kwargs, "callbacks": [*(kwargs.get("callbacks") or ()), _callback(Target(record))]}
 
     def after(self, record: Record, result: Any) -> None:
         record.field("best", _best, record, result)
