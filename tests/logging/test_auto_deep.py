@@ -13,6 +13,7 @@ import pytest
 import tarmac
 from tarmac.logging import auto
 from tests.logging.autologged import Logged
+from tests.logging.conftest import Training
 
 # what these libraries warn of in each other is theirs
 pytestmark = pytest.mark.filterwarnings("default")
@@ -247,3 +248,64 @@ def test_exceptions_come_out_and_nothing_is_left(
     with pytest.raises(ZeroDivisionError, match="enough"):
         transformers_fit(transformers, tmp_path, [Stops()])
     assert logged.only().status == "failed"
+
+
+# ------------------------------------------------------------------------------------------------------ the front door
+
+SCRIPTS = {
+    "keras": """
+import os
+os.environ["KERAS_BACKEND"] = "torch"
+import keras, numpy as np
+model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+model.fit(np.ones((8, 3)), np.ones((8, 1)), epochs=2, verbose=0)
+""",
+    "lightning": """
+import lightning.pytorch as lightning, torch
+class Small(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1)
+    def training_step(self, batch, number):
+        loss = self.layer(batch[0]).square().mean()
+        self.log("loss", loss)
+        return loss
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(32, 3)), 8)
+lightning.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                  accelerator="cpu").fit(Small(), loader)
+""",
+    "transformers": """
+import torch, transformers
+config = transformers.BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+                                 intermediate_size=8, max_position_embeddings=8)
+data = [{"input_ids": torch.tensor([1, 2, 3]), "labels": number % 2} for number in range(8)]
+given = transformers.TrainingArguments(output_dir="out", num_train_epochs=2, logging_steps=1, report_to=[],
+                                       save_strategy="no", use_cpu=True, disable_tqdm=True)
+transformers.Trainer(transformers.BertForSequenceClassification(config), given, train_dataset=data).train()
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("library", "name", "metric"),
+    [
+        ("keras", "Sequential", "loss"),
+        ("lightning", "Small", "loss"),
+        ("transformers", "BertForSequenceClassification", "train/loss"),
+    ],
+)
+def test_a_script_and_what_the_workspace_knows_then(local: Training, library: str, name: str, metric: str) -> None:
+    for needed in ("torch", library):
+        pytest.importorskip(needed, reason=f"not run: {needed} is not installed")
+    done = local.run(
+        f"import tarmac, sys\ntarmac.autolog()\n{SCRIPTS[library]}\n"
+        "found, = tarmac.runs(form='rows')\n"
+        f"print(found['name'], found['status'], 'metrics.{metric}' in found, file=sys.stderr)\n"
+    )
+    assert done.code == 0, done.err
+    assert f"{name} finished True" in done.err
+    assert "tarmac: warning" not in done.err
