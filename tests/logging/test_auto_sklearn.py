@@ -19,6 +19,9 @@ import pytest
 
 import tarmac
 from tarmac.logging.auto import data, record
+from tarmac.track.operations import GetDetails, ListRuns
+from tarmac.workspace import Workspace
+from tarmac.workspace.files import artifacts
 from tests.conftest import tarmac_environment
 from tests.logging.autologged import Logged
 from tests.logging.conftest import Training
@@ -546,15 +549,21 @@ def test_sparse_and_large_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_script_and_what_the_workspace_knows_then(local: Training) -> None:
+def test_a_script_and_what_the_workspace_knows_then(local: Training, workspace: Workspace) -> None:
     done = local.run(
         "import tarmac\n"
         "from sklearn.datasets import load_iris\n"
         "from sklearn.linear_model import LogisticRegression\n"
+        "from sklearn.model_selection import GridSearchCV\n"
         "tarmac.autolog()\n"
-        "LogisticRegression(C=0.5, max_iter=500).fit(*load_iris(return_X_y=True))\n"
+        "GridSearchCV(LogisticRegression(max_iter=1000), {'C': [1, 2]}).fit(*load_iris(return_X_y=True))\n"
         "found, = tarmac.runs(form='rows')\n"
-        "print(found['name'], found['status'], found['params.C'], found['metrics.fit_seconds'] > 0)\n"
+        "print(found['name'], found['status'], found['params.estimator__C'], found['metrics.best_score'] > 0.9)\n"
     )
     assert done.code == 0, done.err
-    assert done.out == "LogisticRegression finished 0.5 True\n"
+    assert "tarmac: warning" not in done.err
+    assert done.out == "GridSearchCV finished 1.0 True\n"
+    run = workspace(ListRuns()).runs[0].id
+    kept = {file.path for file in artifacts(workspace, run)}
+    assert kept >= {"cv_results.csv", "models/model/model.pkl", "models/model/about.json"}
+    assert [one.name for one in workspace(GetDetails(id=run)).inputs] == ["training-data"]

@@ -100,18 +100,14 @@ class Record:
         self.save(f"{name}.csv", text.getvalue())
 
     def save(self, name: str, thing: Any) -> None:
-        save: Callable[..., Any] | None = getattr(self.run, "save", None)
-        if save is not None:
-            save(f"{self.label}/{name}" if self.label else name, thing)
+        self.run.save(f"{self.label}/{name}" if self.label else name, thing)
 
     def model(self, model: Any, size: int | None) -> None:
         """Save a model, if it is not too large: `size` is in bytes, None for one that is larger than could be told."""
         if size is None or size > LARGEST_MODEL:
             self.tag(model=f"not saved: it is larger than {LARGEST_MODEL:,} bytes; `run.model(model)` saves it")
             return
-        save: Callable[..., Any] | None = getattr(self.run, "model", None)
-        if save is not None:
-            save(model, name=self.label or "model")
+        self.run.model(model, name=self.label or "model")
 
 
 def shown(value: Any) -> str:
