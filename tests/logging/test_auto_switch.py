@@ -33,6 +33,7 @@ def everything(*tops: type) -> dict[tuple[type, str], Any]:
 def test_off_restores_each_function_by_identity(logged: Logged) -> None:
     import lightgbm
     import sklearn.base
+    import sklearn.cluster
     import sklearn.ensemble
     import sklearn.pipeline
     import xgboost
