@@ -63,7 +63,7 @@ class Run:
         self.quiet = quiet
         self.patience = patience
         self._spool: Spool | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may log while the thread it interrupts ends the run
         self._complain = Complaints(
             self.name, strict=strict, keep=lambda kind, text: self._append(Tags({f"tarmac.warning.{kind}": text}))
         )
@@ -259,7 +259,7 @@ class Run:
 
     def forked(self) -> None:
         """In a child: write to a spool of our own, begin and end nothing."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may log while the thread it interrupts ends the run
         spool, self._spool = self._spool, None
         if spool is not None:
             spool.forget()
