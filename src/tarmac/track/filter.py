@@ -44,8 +44,23 @@ ATTRIBUTES: dict[str, str] = {
     "ended": "ended", "end_time": "ended", "ended_at": "ended",
     "duration": "duration",
 }  # fmt: skip
-NUMERIC = {"started", "ended", "duration"}
-DATASET = {"name", "version", "digest"}
+NUMERIC = {"started", "ended", "duration", "created", "updated"}
+TIMES = {"started", "ended", "created", "updated"}
+DATASET = {"name", "version", "digest", "context"}
+EXPERIMENT_ATTRIBUTES: dict[str, str] = {
+    "id": "id",
+    "experiment_id": "id",
+    "name": "name",
+    "note": "note",
+    "created": "created",
+    "creation_time": "created",
+    "created_at": "created",
+    "updated": "updated",
+    "last_update_time": "updated",
+    "updated_at": "updated",
+}
+# tags that MLflow's clients keep what has a place of its own in
+TAG_ATTRIBUTES = {"mlflow.runName": "name"}
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
@@ -102,7 +117,7 @@ class Token:
     at: int
 
 
-def parse(text: str) -> Node | None:
+def parse(text: str, attributes: dict[str, str] = ATTRIBUTES) -> Node | None:
     """The filter as a tree; None for an empty one, which every run passes."""
     if len(text) > LONGEST:
         raise Invalid(
@@ -112,15 +127,15 @@ def parse(text: str) -> Node | None:
     tokens = _tokens(text)
     if tokens[0].kind == "end":
         return None
-    parser = _Parser(text, tokens)
+    parser = _Parser(text, tokens, attributes)
     node = parser.either()
     parser.expect_end()
     return node
 
 
-def parse_order(text: str) -> tuple[Field, bool]:
+def parse_order(text: str, attributes: dict[str, str] = ATTRIBUTES) -> tuple[Field, bool]:
     """`metrics.acc DESC` as a field and whether the largest comes first."""
-    parser = _Parser(text, _tokens(text))
+    parser = _Parser(text, _tokens(text), attributes)
     field = parser.field()
     descending = False
     if parser.word("DESC"):
@@ -155,7 +170,8 @@ def _tokens(text: str) -> list[Token]:
 class _Parser:
     """Recursive descent, one token ahead."""
 
-    def __init__(self, text: str, tokens: list[Token]) -> None:
+    def __init__(self, text: str, tokens: list[Token], attributes: dict[str, str] = ATTRIBUTES) -> None:
+        self._attributes = attributes
         self._text = text
         self._tokens = tokens
         self._at = 0
@@ -244,6 +260,8 @@ class _Parser:
         key = self._key()
         if kind == "attribute":
             return self._attribute(key, start)
+        if kind == "tag" and key in TAG_ATTRIBUTES:
+            return Field("attribute", TAG_ATTRIBUTES[key])
         if kind == "dataset" and key not in DATASET:
             raise _fault(self._text, start.at, f"a dataset has {', '.join(sorted(DATASET))}, not `{bounded(key)}`")
         return Field(kind, key)
@@ -273,9 +291,9 @@ class _Parser:
         return before.kind in ("word", "number", "time") and before.at + len(before.text) == self._next.at
 
     def _attribute(self, name: str, start: Token) -> Field:
-        known = ATTRIBUTES.get(name.lower())
+        known = self._attributes.get(name.lower())
         if known is None:
-            near = nearest(name, ATTRIBUTES)
+            near = nearest(name, self._attributes)
             raise _fault(
                 self._text,
                 start.at,
@@ -306,7 +324,7 @@ class _Parser:
 
     def _value(self, field: Field) -> str | float:
         token = self._next
-        if token.kind == "time" and field.name in ("started", "ended") and field.kind == "attribute":
+        if token.kind == "time" and field.name in TIMES and field.kind == "attribute":
             self._at += 1
             return now() + float(token.text[:-1]) * UNITS[token.text[-1]]
         if token.kind == "time" and field == Field("attribute", "duration"):
@@ -318,7 +336,7 @@ class _Parser:
                 return float(token.text)
             return token.text
         text = self._text_value(field)
-        if field.kind == "attribute" and field.name in ("started", "ended"):
+        if field.kind == "attribute" and field.name in TIMES:
             return _moment(self._text, token.at, text)
         if _is_number(field):
             try:

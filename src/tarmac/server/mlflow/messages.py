@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from urllib.parse import parse_qsl
 
@@ -19,7 +19,7 @@ MOST_FIELDS = 10_000
 class Request(msgspec.Struct, kw_only=True):
     """What a method is asked. Unknown fields are not refused: newer clients send them."""
 
-    required: ClassVar[tuple[str, ...]] = ()
+    required: ClassVar[Sequence[str]] = ()
     """Fields that must be there and not be empty."""
 
 

@@ -10,7 +10,9 @@ from tarmac.core.errors import TarmacError
 from tarmac.door.dispatch import Door, in_our_words
 from tarmac.server.api import Api
 from tarmac.server.guard import check_json
+from tarmac.server.inflow import Lender
 from tarmac.server.mlflow import routes
+from tarmac.server.mlflow.artifacts import Files
 from tarmac.server.mlflow.errors import Refusal, translate
 from tarmac.server.wire import Gone, Receive, Scope, Send, answer, body, encode
 
@@ -27,6 +29,8 @@ def split(path: str) -> tuple[str, str] | None:
     if path.startswith("/p/"):
         project, mark, rest = path[3:].partition("/")
         rest = mark + rest
+    if rest.startswith("//"):  # of a base address that ends with a slash
+        rest = f"/{rest.lstrip('/')}"
     if rest.startswith(PREFIXES) or rest in PAGES or (rest is not path and rest in ("/health", "/version")):
         return project, rest
     return None
@@ -36,8 +40,8 @@ class Mlflow:
     """MLflow's API of one server."""
 
     def __init__(self, door: Door, api: Api) -> None:
-        self._door = door
         self._api = api
+        self._files = Files(door)
 
     async def serve(
         self,
@@ -68,7 +72,16 @@ class Mlflow:
         receive: Receive,
         send: Send,
     ) -> None:
-        found, fields = routes.find(verb, path.split("/", 3)[-1].removeprefix("mlflow/"))
+        below = path.split("/", 3)[-1].lstrip("/")
+        if self._files.serves(below):
+            call = routes.Call(self._api, actor, project, {})
+            base = f"{scope.get('scheme', 'http')}://{headers.get(b'host', b'').decode('latin-1')}"
+            if project != "default" or scope["path"].startswith("/p/"):
+                base += f"/p/{project}"
+            lender: Lender | None = scope.get("tarmac.lender")
+            await self._files.serve(call, verb, below, base, scope["query_string"], headers, lender, receive, send)
+            return
+        found, fields = routes.find(verb, below.removeprefix("mlflow/"))
         if verb in ("GET", "HEAD"):
             request = found.read.query(scope["query_string"])
         else:

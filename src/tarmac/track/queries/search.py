@@ -53,6 +53,7 @@ MLFLOW_STATUS = {
     "FAILED": "failed",
     "KILLED": "killed",
 }
+DELETED_IS = {"no": False, "only": True, "also": None}
 SIGNS = ("=", "!=", "<", "<=", ">", ">=")
 
 
@@ -95,6 +96,8 @@ class Sql:
     def __init__(self, read: Reader, wanted: Wanted) -> None:
         self.read = read
         self.run = "r.key"
+        self.owner = "run"
+        """The column that says whose a carried row is."""
         self.given: Compare | None = None
         """The condition that all runs of the source meet, because they were gathered by it."""
         self.values: dict[str, Any] = {"project": read.project, "silent": wanted.now - SILENT_AFTER}
@@ -134,8 +137,8 @@ class Sql:
         if node == self.given:
             return "(1 = 1)"
         if node in sets:
-            return f"({self.run} IN (SELECT x.run FROM {table} x WHERE {where}))"
-        return f"(EXISTS (SELECT 1 FROM {table} x WHERE x.run = {self.run} AND {where}))"
+            return f"({self.run} IN (SELECT x.{self.owner} FROM {table} x WHERE {where}))"
+        return f"(EXISTS (SELECT 1 FROM {table} x WHERE x.{self.owner} = {self.run} AND {where}))"
 
     def _absence(self, node: Compare) -> Compare | None:
         if node.sign == "is null":
@@ -146,7 +149,7 @@ class Sql:
         """The table of what runs carry, and the condition on a row of it, called `row`."""
         field = node.field
         if field.kind == "dataset":
-            column = "name" if field.name == "name" else "version"
+            column = field.name if field.name in ("name", "context") else "version"
             if node.sign == "is not null":
                 return "run_inputs", f"{row}.{column} IS NOT NULL"
             return "run_inputs", self._text(f"{row}.{column}", node)
@@ -161,15 +164,18 @@ class Sql:
         return TABLES[field.kind], f"{key} AND {self._carried_text(row, node)}"
 
     def attribute(self, node: Compare) -> str:
-        column = ATTRIBUTE[node.field.name]
+        if node.field.name == "status":
+            node = _our_status(node)
+        return self.condition(ATTRIBUTE[node.field.name], node)
+
+    def condition(self, column: str, node: Compare) -> str:
+        """A comparison of one column."""
         if node.sign == "is null":
             return f"({column} IS NULL)"
         if node.sign == "is not null":
             return f"({column} IS NOT NULL)"
         if isinstance(node.value, float):
             return f"({column} {node.sign} {self.value(node.value)})"
-        if node.field.name == "status":
-            node = _our_status(node)
         return f"({self._text(column, node)})"
 
     def _carried_text(self, row: str, node: Compare) -> str:
@@ -220,6 +226,8 @@ def _glob(pattern: str) -> str:
 
 def _our_status(node: Compare) -> Compare:
     value = node.value
+    if value is None or isinstance(value, float):
+        return node
     if isinstance(value, tuple):
         return Compare(node.field, node.sign, tuple(MLFLOW_STATUS.get(item, item) for item in value))
     return Compare(node.field, node.sign, MLFLOW_STATUS.get(str(value), str(value)))
@@ -241,8 +249,8 @@ def page(read: Reader, wanted: Wanted, orders: Sequence[Order], limit: int, curs
     rows = None
     small = _small_sets(read, wanted, FEW)
     if not small:
-        if len(orders) == 1 and orders[0].field == NEWEST.field:
-            rows = _walk_time(read, wanted, orders[0], limit, after)
+        if (way := _along_time(orders)) is not None:
+            rows = _walk_time(read, wanted, way, limit, after)
         elif _has_index(orders[0].field):
             rows = _walk_index(read, wanted, orders, limit, after)
         if rows is None:
@@ -354,7 +362,28 @@ def _gather(
     )
 
 
-def _walk_time(read: Reader, wanted: Wanted, order: Order, limit: int, after: list[Any] | None) -> list[Row] | None:
+@dataclass(frozen=True, slots=True)
+class AlongTime:
+    """The order of the time index: by when runs started, and those of one moment by their key or by their id."""
+
+    descending: bool
+    tie: str
+    tie_descending: bool
+    columns: tuple[str, ...]
+
+
+def _along_time(orders: Sequence[Order]) -> AlongTime | None:
+    if not orders or orders[0].field != NEWEST.field:
+        return None
+    descending = orders[0].descending
+    if len(orders) == 1:
+        return AlongTime(descending, "r.key", descending, ("r.started_at",))
+    if len(orders) == 2 and orders[1].field == Field("attribute", "id"):
+        return AlongTime(descending, "r.id", orders[1].descending, ("r.started_at", "r.id"))
+    return None
+
+
+def _walk_time(read: Reader, wanted: Wanted, order: AlongTime, limit: int, after: list[Any] | None) -> list[Row] | None:
     """Along the time index, through a window; then through a wider one, if what was found says that it will do."""
     rows, all_seen = _time_window(read, wanted, order, limit, after, WINDOW)
     if len(rows) == limit or all_seen:
@@ -367,30 +396,42 @@ def _walk_time(read: Reader, wanted: Wanted, order: Order, limit: int, after: li
 
 
 def _time_window(
-    read: Reader, wanted: Wanted, order: Order, limit: int, after: list[Any] | None, width: int
+    read: Reader, wanted: Wanted, order: AlongTime, limit: int, after: list[Any] | None, width: int
 ) -> tuple[list[Row], bool]:
     """The first that pass among the first so many runs, and whether those were all."""
     sql = Sql(read, wanted)
-    sign, way = ("<", "DESC") if order.descending else (">", "ASC")
+    way = "DESC" if order.descending else "ASC"
+    tie_way = "DESC" if order.tie_descending else "ASC"
     chosen = "r.project = :project"
     if wanted.experiments is not None and len(wanted.experiments) == 1:
         chosen = f"r.experiment = {wanted.experiments[0]}"
     if after is not None:
-        chosen += f" AND (r.started_at, r.key) {sign} ({sql.value(after[-2])}, {sql.value(after[-1])})"
-    order_by = f"r.started_at {way}, r.key {way}"
+        tie = after[-1] if order.tie == "r.key" else after[1]
+        chosen += f" AND {_beyond(sql, order, after[-2], tie, behind=True)}"
+    order_by = f"r.started_at {way}, {order.tie} {tie_way}"
     edge = read.one(
-        f"SELECT r.started_at, r.key FROM runs r WHERE {chosen} ORDER BY {order_by} LIMIT 1 OFFSET {width - 1}",
+        f"SELECT r.started_at, {order.tie} FROM runs r WHERE {chosen} ORDER BY {order_by} LIMIT 1 OFFSET {width - 1}",
         **sql.values,
     )
     if edge is not None:
-        back = ">=" if order.descending else "<="
-        chosen += f" AND (r.started_at, r.key) {back} ({sql.value(edge[0])}, {sql.value(edge[1])})"
+        chosen += f" AND {_beyond(sql, order, edge[0], edge[1], behind=False)}"
     rows = read.all(
-        f"SELECT r.started_at, r.started_at, r.key FROM runs r WHERE {chosen} AND {base(sql, wanted, NONE)} "
-        f"ORDER BY {order_by} LIMIT {limit}",
+        f"SELECT {', '.join(order.columns)}, r.started_at, r.key FROM runs r "
+        f"WHERE {chosen} AND {base(sql, wanted, NONE)} ORDER BY {order_by} LIMIT {limit}",
         **sql.values,
     )
     return rows, edge is None
+
+
+def _beyond(sql: Sql, order: AlongTime, moment: int, tie: Any, *, behind: bool) -> str:
+    """The runs behind a place in the order, or those up to it, with it."""
+    at, its = sql.value(moment), sql.value(tie)
+    sign = "<" if order.descending == behind else ">"
+    if order.descending == order.tie_descending:
+        return f"(r.started_at, {order.tie}) {sign}{'' if behind else '='} ({at}, {its})"
+    tie_sign = f"{'<' if order.tie_descending == behind else '>'}{'' if behind else '='}"
+    # the first condition is what the index is read by
+    return f"r.started_at {sign}= {at} AND (r.started_at {sign} {at} OR {order.tie} {tie_sign} {its})"
 
 
 INDEXES = {"metric": "metrics_by_value", "param": "params_by_value", "tag": "tags_by_value"}
