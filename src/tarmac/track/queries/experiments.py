@@ -10,13 +10,27 @@ from typing import Any
 import msgspec
 
 from tarmac.core.digest import digest
-from tarmac.core.errors import Invalid, bounded
+from tarmac.core.errors import Invalid
 from tarmac.store.sql import Reader
-from tarmac.track.filter import EXPERIMENT_ATTRIBUTES, Compare, Field, parse, parse_order
+from tarmac.track.filter import Compare, Field, Vocabulary, parse, parse_order
 from tarmac.track.queries.rows import DEFAULT, DEFAULT_ID, EXPERIMENT, as_experiments
 from tarmac.track.queries.search import DELETED_IS, Order, Sql, Wanted
 from tarmac.track.records import Experiment, ExperimentInput
 
+EXPERIMENTS = Vocabulary(
+    thing="an experiment",
+    kinds={"tag": "tag", "tags": "tag", "attribute": "attribute", "attributes": "attribute", "attr": "attribute"},
+    attributes={
+        "id": "id", "experiment_id": "id",
+        "name": "name",
+        "note": "note",
+        "created": "created", "creation_time": "created", "created_at": "created",
+        "updated": "updated", "last_update_time": "updated", "updated_at": "updated",
+    },
+    numeric=frozenset({"created", "updated"}),
+    times=frozenset({"created", "updated"}),
+    example="name, id, created, updated or tags.team",
+)  # fmt: skip
 NEWEST = Order(Field("attribute", "created"), descending=True)
 ID = Field("attribute", "id")
 
@@ -43,11 +57,6 @@ class ExperimentSql(Sql):
         return self.condition(self.columns[node.field.name], node)
 
     def carried(self, node: Compare, row: str = "x") -> tuple[str, str]:
-        if node.field.kind != "tag":
-            raise Invalid(
-                f"an experiment has no {node.field.kind}: `{bounded(node.field.name)}`",
-                hint="like: name LIKE 'base%' AND tags.team = 'vision' AND created > -7d",
-            )
         key = f"{row}.name = {self.value(node.field.name)}"
         if node.sign == "is not null":
             return "experiment_tags", key
@@ -60,8 +69,8 @@ def search(
     """A page of those that pass, and where the next one starts."""
     sql = ExperimentSql(read, default, now)
     sql.run, sql.owner = "e.key", "experiment"
-    node = parse(filter, EXPERIMENT_ATTRIBUTES)
-    orders = [Order(*parse_order(text, EXPERIMENT_ATTRIBUTES)) for text in order] or [NEWEST]
+    node = parse(filter, EXPERIMENTS)
+    orders = [Order(*parse_order(text, EXPERIMENTS)) for text in order] or [NEWEST]
     if any(one.field.kind != "attribute" for one in orders):
         raise Invalid("experiments are sorted by name, id, created or updated")
     orders.append(Order(ID, descending=False))

@@ -19,6 +19,7 @@ import msgspec
 from tarmac.core.digest import digest
 from tarmac.core.errors import Invalid
 from tarmac.store.sql import Reader, Row
+from tarmac.track.conditions import Conditions, joined
 from tarmac.track.filter import NUMERIC, Both, Compare, Either, Field, Negated, Node
 
 FEW = 2000
@@ -54,7 +55,6 @@ MLFLOW_STATUS = {
     "KILLED": "killed",
 }
 DELETED_IS = {"no": False, "only": True, "also": None}
-SIGNS = ("=", "!=", "<", "<=", ">", ">=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +90,18 @@ NONE: frozenset[Compare] = frozenset()
 Sets = frozenset[Compare] | _All
 
 
-class Sql:
+class Sql(Conditions):
     """Text under construction, and its values."""
 
     def __init__(self, read: Reader, wanted: Wanted) -> None:
-        self.read = read
+        super().__init__(read)
         self.run = "r.key"
         self.owner = "run"
         """The column that says whose a carried row is."""
         self.given: Compare | None = None
         """The condition that all runs of the source meet, because they were gathered by it."""
-        self.values: dict[str, Any] = {"project": read.project, "silent": wanted.now - SILENT_AFTER}
+        self.values["silent"] = wanted.now - SILENT_AFTER
         self._numbers: dict[str, int] = {}
-
-    def value(self, value: Any) -> str:
-        if isinstance(value, float) and value != value:
-            value = None  # NaN compares with nothing; to Postgres it would be the largest number
-        name = f"v{len(self.values)}"
-        self.values[name] = value
-        return f":{name}"
 
     def number(self, name: str) -> int:
         """The key's number; -1, which no row has, for a name that was never used."""
@@ -122,9 +115,9 @@ class Sql:
     def passes(self, node: Node, sets: Sets) -> str:
         """A condition on the run `r`. What stands in `sets` is read once as a set, the rest is asked of each run."""
         if isinstance(node, Both):
-            return _joined([self.passes(part, sets) for part in node.parts], "AND")
+            return joined([self.passes(part, sets) for part in node.parts], "AND")
         if isinstance(node, Either):
-            return _joined([self.passes(part, sets) for part in node.parts], "OR")
+            return joined([self.passes(part, sets) for part in node.parts], "OR")
         if isinstance(node, Negated):
             return f"NOT {self.passes(node.part, sets)}"
         if node.field.kind == "attribute":
@@ -152,7 +145,7 @@ class Sql:
             column = field.name if field.name in ("name", "context") else "version"
             if node.sign == "is not null":
                 return "run_inputs", f"{row}.{column} IS NOT NULL"
-            return "run_inputs", self._text(f"{row}.{column}", node)
+            return "run_inputs", self.text(f"{row}.{column}", node)
         key = f"{row}.key = {self.number(field.name)}"
         if node.sign == "is not null":
             return TABLES[field.kind], key
@@ -176,7 +169,7 @@ class Sql:
             return f"({column} IS NOT NULL)"
         if isinstance(node.value, float):
             return f"({column} {node.sign} {self.value(node.value)})"
-        return f"({self._text(column, node)})"
+        return f"({self.text(column, node)})"
 
     def _carried_text(self, row: str, node: Compare) -> str:
         """A condition on a param or a tag, by its beginning where that is enough."""
@@ -186,42 +179,11 @@ class Sql:
             if len(value) < BEGINNING:  # the beginning is all there is
                 return found
             return f"{found} AND {row}.rest = {self.value(value[BEGINNING:])}"
-        whole = self._text(f"({row}.value || {row}.rest)", node)
+        whole = self.text(f"({row}.value || {row}.rest)", node)
         if sign == "in" and isinstance(value, tuple):
             beginnings = f"{row}.value IN ({', '.join(self.value(item[:BEGINNING]) for item in value)})"
             return beginnings if all(len(item) < BEGINNING for item in value) else f"{beginnings} AND {whole}"
         return whole
-
-    def _text(self, column: str, node: Compare) -> str:
-        sign, value = node.sign, node.value
-        if sign in ("in", "not in"):
-            assert isinstance(value, tuple)
-            names = ", ".join(self.value(item) for item in value)
-            return f"{column} {'NOT ' if sign == 'not in' else ''}IN ({names})"
-        assert isinstance(value, str)
-        if sign in SIGNS:
-            return f"{column} {sign} {self.value(value)}"
-        turned = "NOT " if sign.startswith("not ") else ""
-        return f"{turned}{self._like(column, value, minds_case=not sign.endswith('ilike'))}"
-
-    def _like(self, column: str, pattern: str, *, minds_case: bool) -> str:
-        if self.read.kind == "postgres":
-            return f"({column} {'LIKE' if minds_case else 'ILIKE'} {self.value(pattern)} ESCAPE '')"
-        if minds_case:  # SQLite's LIKE never does; GLOB always does
-            return f"({column} GLOB {self.value(_glob(pattern))})"
-        return f"({column} LIKE {self.value(pattern)})"
-
-
-def _joined(parts: list[str], word: str) -> str:
-    """In halves: SQLite takes expressions 1,000 levels deep, and reads `a AND b AND c` as two of them."""
-    if len(parts) == 1:
-        return parts[0]
-    middle = len(parts) // 2
-    return f"({_joined(parts[:middle], word)} {word} {_joined(parts[middle:], word)})"
-
-
-def _glob(pattern: str) -> str:
-    return "".join({"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}.get(c, c) for c in pattern)
 
 
 def _our_status(node: Compare) -> Compare:
