@@ -403,7 +403,9 @@ class UseInput(Command[Changed], frozen=True, kw_only=True):
     name: ExperimentName
     version: Annotated[str, Meta(max_length=250)] = ""
     about: Annotated[str, Meta(max_length=20_000_000, pattern=r"^[^\x00\ud800-\udfff]*$")] = ""
-    context: Annotated[Name | Literal[""], Meta(description="what for: training, validation …")] = ""
+    context: Annotated[
+        str, Meta(max_length=250, pattern=NO_CONTROL, description="what for: training, validation …")
+    ] = ""
 
 
 @operation("runs.inputs", needs="read", positional=("experiments",))
