@@ -29,6 +29,7 @@ from tarmac.track.records import Artifact
 
 ROOT, PARTS = "mlflow-artifacts/artifacts", "mlflow-artifacts/mpu/"
 LARGEST_FROM_PAGE = 10 * 1024 * 1024
+PAGES = frozenset({"get-artifact", "model-versions/get-artifact", "mlflow/upload-artifact"})
 MOST_PARTS = 10_000
 LARGEST_BODY = 8 * 1024 * 1024
 DEEPEST_CODING = 5
@@ -119,7 +120,7 @@ class Files:
 
     @staticmethod
     def serves(below: str) -> bool:
-        return below.startswith(("mlflow-artifacts/", "get-artifact")) or below == "mlflow/upload-artifact"
+        return below.startswith("mlflow-artifacts/") or below in PAGES
 
     async def serve(
         self,
@@ -137,6 +138,9 @@ class Files:
         if below == "get-artifact":
             place = Place(_run_of(fields), safe(fields.get("path", "")))
             await self._download(call, place, verb, headers, send)
+        elif below == "model-versions/get-artifact":
+            safe(fields.get("path", ""))
+            raise Refusal("NOT_IMPLEMENTED", "tarmac does not speak model-versions of MLflow's API (yet)")
         elif below == "mlflow/upload-artifact":
             await self._from_page(call, fields, headers, lender, receive, send)
         elif below in (ROOT, f"{ROOT}/") and verb == "GET":

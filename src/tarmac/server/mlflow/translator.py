@@ -72,7 +72,7 @@ class Mlflow:
         receive: Receive,
         send: Send,
     ) -> None:
-        below = path.split("/", 3)[-1].lstrip("/")
+        below = path[1:] if path in PAGES else path.split("/", 3)[-1]
         if self._files.serves(below):
             call = routes.Call(self._api, actor, project, {})
             base = f"{scope.get('scheme', 'http')}://{headers.get(b'host', b'').decode('latin-1')}"
