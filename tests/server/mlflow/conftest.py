@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tarmac.store.folder import WorkspaceFolder
+from tarmac.workspace import connect
 from tests.server.calls import Answer, Inside
 
 API = "/api/2.0/mlflow"
@@ -23,9 +24,9 @@ class Caller:
     inside: Inside
     base: str = ""
 
-    def get(self, path: str, _api: str = API, **fields: Any) -> Answer:
+    def get(self, _path: str, _api: str = API, **fields: Any) -> Answer:
         query = urlencode(fields, doseq=True)
-        return self.inside.ask("GET", f"{self.base}{_api}/{path}", query, same_user=True)
+        return self.inside.ask("GET", f"{self.base}{_api}/{_path}", query, same_user=True)
 
     def post(self, path: str, fields: Any = None, verb: str = "POST", _api: str = API) -> Answer:
         body = fields if isinstance(fields, bytes) else json.dumps(fields or {}).encode()
@@ -36,8 +37,8 @@ class Caller:
         assert answer.status == 200, answer
         return answer.json()
 
-    def seen(self, path: str, **fields: Any) -> Any:
-        answer = self.get(path, **fields)
+    def seen(self, _path: str, **fields: Any) -> Any:
+        answer = self.get(_path, **fields)
         assert answer.status == 200, answer
         return answer.json()
 
@@ -53,6 +54,7 @@ def refused(answer: Answer, status: int, code: str, text: str = "") -> str:
 
 @pytest.fixture
 def mlflow(folder: WorkspaceFolder) -> Iterator[Caller]:
+    connect(folder.path.parent).close()  # makes the project
     inside = Inside(folder)
     yield Caller(inside)
     inside.close()

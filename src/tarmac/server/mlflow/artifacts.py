@@ -310,7 +310,7 @@ def _credentials(request: Begin, path: str, base: str, headers: dict[bytes, byte
 def place_of(path: str) -> Place:
     found = safe(path, may_be_root=True)
     match = _PROXIED.fullmatch(found)
-    return Place(match[1], match[2] or "") if match else Place(None, found)
+    return Place(match[1], safe(match[2] or "", may_be_root=True)) if match else Place(None, found)
 
 
 def safe(path: str, *, may_be_root: bool = False) -> str:
