@@ -156,6 +156,17 @@ def test_data_sets(mlflow: Caller, run: str) -> None:
     assert summary == [{"experiment_id": "0", "name": "iris", "digest": "abc", "context": "training"}]
 
 
+def test_models_of_clients_before_3(mlflow: Caller, run: str) -> None:
+    one = {"artifact_path": "m", "flavors": {}, "utc_time_created": "now", "run_id": run}
+    for path in ("m", "n"):
+        mlflow.ok("runs/log-model", {"run_id": run, "model_json": json.dumps({**one, "artifact_path": path})})
+    history = json.loads(pairs(look(mlflow, run)["data"]["tags"])["mlflow.log-model.history"])
+    assert [model["artifact_path"] for model in history] == ["m", "n"]
+    for text in ("{", "[]", "{}"):
+        refused(mlflow.post("runs/log-model", {"run_id": run, "model_json": text}), *INVALID)
+    refused(mlflow.post("runs/log-model", {"run_id": run}), *INVALID, "'model_json'")
+
+
 def test_a_param_does_not_change(mlflow: Caller, run: str) -> None:
     mlflow.ok("runs/log-parameter", {"run_id": run, "key": "depth", "value": "6"})
     again = {"run_id": run, "key": "depth", "value": "7"}

@@ -345,8 +345,9 @@ def disposition(name: str) -> bytes:
 
 
 def _joined(folder: str, name: str) -> str:
-    """The path of an upload in parts: the address names the file itself, or the folder it comes into."""
-    return folder if folder.rpartition("/")[2] == name.rpartition("/")[2] else f"{folder}/{name}" if folder else name
+    """The path of an upload in parts: the address names the folder, and the body the file, as its sender has it."""
+    name = re.split(r"[/\\]", name)[-1]
+    return f"{folder}/{name}" if folder else name
 
 
 def _shown(found: Sequence[Artifact], prefix: str) -> list[Shown]:

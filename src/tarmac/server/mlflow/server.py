@@ -14,16 +14,6 @@ class Info(Answer):
     multipart_downloads_enabled: bool
 
 
-class LoggedModels(Answer):
-    models: list[str] = []
-
-
-@method("POST", "logged-models/search")
-async def search_logged_models(call: Call, request: Request) -> LoggedModels:
-    """Clients ask for them whenever they list the files of a run. There are none: nothing makes one yet."""
-    return LoggedModels()
-
-
 @method("GET", "server-info")
 async def server_info(call: Call, request: Request) -> Info:
     """One streamed PUT is the better way here, however large the file: parts are taken from those who insist."""
