@@ -120,7 +120,7 @@ async def log_inputs(call: Call, request: LogInputs) -> None:
         raise invalid("models as inputs of a run are not recorded yet")
     with guarded(run):
         for one in uses(run, request.datasets or []):
-            await call.unchecked(one)
+            await call(one)
 
 
 def _points(metrics: list[Metric]) -> list[ops.Point]:
