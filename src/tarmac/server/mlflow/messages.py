@@ -34,7 +34,7 @@ class Reader(Generic[R]):
     """Decodes the requests of one method."""
 
     def __init__(self, kind: type[R]) -> None:
-        self._kind = kind
+        self.kind = kind
         self._decode = msgspec.json.Decoder(kind, strict=False).decode
         info = msgspec.inspect.type_info(kind)
         self._lists = {field.encode_name for field in info.fields if _is_list(field.type)}  # type: ignore[attr-defined]
@@ -67,7 +67,7 @@ class Reader(Generic[R]):
         return self._complete(self._convert(fields))
 
     def _complete(self, request: R) -> R:
-        for name in self._kind.required:
+        for name in self.kind.required:
             value = getattr(request, name)
             if value is None or value == "":
                 raise missing_value(name)
@@ -77,7 +77,7 @@ class Reader(Generic[R]):
         if not isinstance(document, Mapping):
             raise Refusal("BAD_REQUEST", "the body is JSON, but not an object")
         try:
-            return msgspec.convert(document, self._kind, strict=False)
+            return msgspec.convert(document, self.kind, strict=False)
         except msgspec.ValidationError as error:
             raise _explain(error, document) from None
 
@@ -91,7 +91,10 @@ def _is_list(node: msgspec.inspect.Type) -> bool:
 def _loads(content: bytes) -> Any:
     try:
         document = json.loads(content)
-        return json.loads(document) if isinstance(document, str) else document  # as old clients send it
+        if isinstance(document, str):  # as old clients send it
+            document = json.loads(document)
+        json.dumps(document, ensure_ascii=False).encode()  # half of a character is JSON, and no text
+        return document
     except (ValueError, RecursionError):
         raise Refusal("BAD_REQUEST", "the body is not valid JSON") from None
 
