@@ -319,7 +319,7 @@ class GetRun(Query[Run], frozen=True, kw_only=True):
 class ReadRuns(Query[WholeRuns], frozen=True, kw_only=True):
     """Runs with all they carry, in the order of their ids; one that is not there is left out."""
 
-    ids: Annotated[list[RunId], Meta(min_length=1, max_length=1000, description="1 to 1000 ids")]
+    ids: Annotated[list[Id], Meta(min_length=1, max_length=1000, description="1 to 1000 ids")]
 
 
 @operation("runs.details", needs="read", positional=("id",))
