@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Run", "TarmacError", "Workspace", "connect", "current_run", "run", "runs"]
+__all__ = ["Run", "TarmacError", "Workspace", "autolog", "connect", "current_run", "loop", "run", "runs"]
 
 if TYPE_CHECKING:
     from tarmac.core.errors import TarmacError
+    from tarmac.logging.auto import autolog
+    from tarmac.logging.auto.torch import loop
     from tarmac.logging.run import Run
     from tarmac.logging.start import current_run, run
     from tarmac.workspace import Workspace, connect
@@ -19,8 +21,10 @@ _HOMES = {
     "Run": "tarmac.logging.run",
     "TarmacError": "tarmac.core.errors",
     "Workspace": "tarmac.workspace",
+    "autolog": "tarmac.logging.auto",
     "connect": "tarmac.workspace",
     "current_run": "tarmac.logging.start",
+    "loop": "tarmac.logging.auto.torch",
     "run": "tarmac.logging.start",
     "runs": "tarmac.workspace.frames",
 }

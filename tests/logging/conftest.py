@@ -22,6 +22,7 @@ from tarmac.track.operations import GetHistory, ListRuns, RunPage
 from tarmac.track.records import Run
 from tarmac.workspace import Workspace
 from tests.conftest import Ran, tarmac_environment
+from tests.logging.autologged import logged
 
 
 @dataclass
@@ -113,3 +114,6 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
             return found
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)
+
+
+__all__ = ["logged"]  # a fixture, too

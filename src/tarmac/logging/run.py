@@ -58,6 +58,8 @@ class Run:
         self.name = begin.name or f"run-{begin.run[6:12]}"
         self.experiment = begin.experiment or "default"
         self.ended = False
+        self.hidden = False
+        """Whether threads that inherit no context do not find it: it is of one thread's fit."""
         self.quiet = quiet
         self.patience = patience
         self._spool: Spool | None = None

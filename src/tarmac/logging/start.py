@@ -113,7 +113,7 @@ def current_run() -> Run | None:
     found = current.get()
     if found is not None and not found.ended:
         return found
-    return next((one for one in reversed(_runs) if not one.ended), None)
+    return next((one for one in reversed(_runs) if not one.ended and not one.hidden), None)
 
 
 def attach(found: Place, begin: Begin, quiet: bool) -> Run:

@@ -162,8 +162,7 @@ class Writer:
                         self._carefully(item, batch, connection)
                     else:
                         self._one(item, batch, connection)
-                self._seal(batch)
-                connection.commit()
+                self._finish(batch, connection, careful=careful)
             except BaseException:
                 connection.rollback()
                 raise
@@ -184,6 +183,17 @@ class Writer:
             del batch.learned[learned:]
         except Exception as error:
             raise Unclean from error
+
+    def _finish(self, batch: Batch, connection: Writing, *, careful: bool) -> None:
+        try:
+            self._seal(batch)
+        except TarmacError:
+            raise
+        except Exception as error:
+            if careful:
+                raise
+            raise Unclean from error  # the error of an item's statement, which was not waited for
+        connection.commit()
 
     def _carefully(self, item: Item, batch: Batch, connection: Writing) -> None:
         recorded, learned = len(batch.events), len(batch.learned)
