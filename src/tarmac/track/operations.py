@@ -197,7 +197,6 @@ class CreateRun(Command[Run], frozen=True, kw_only=True):
     """Start a run in an experiment; an experiment that does not exist yet is made."""
 
     experiment: ExperimentName = "default"
-    exists: Annotated[bool, Meta(description="the experiment has to be there: it is not made")] = False
     name: Name | None = None
     parent: Id | None = None
     params: Texts = {}
@@ -210,6 +209,7 @@ class CreateRun(Command[Run], frozen=True, kw_only=True):
     id: Annotated[
         RunId | None, Meta(description="made by the caller; a run that is there already is answered with")
     ] = None
+    exists: Annotated[bool, Meta(description="the experiment has to be there: it is not made")] = False
 
 
 @operation("runs.log", needs="write", quick=True, positional=("id",))
