@@ -45,7 +45,7 @@ MEGABYTE = 1024 * 1024
         (b'{"experiment": null}', "Expected `str`, got `null`"),
         (b'{"experiment": ["a"]}', "Expected `str`, got `array`"),
         (b'{"experiment": ""}', "length >= 1"),
-        (b'{"experiment": "%s"}' % (b"x" * 251), "length <= 250"),
+        (b'{"experiment": "%s"}' % (b"x" * 501), "length <= 500"),
         (b'{"experiment": "a\\u0000b"}', "no control characters"),
         (b'{"experiment": "a\\nb"}', "no control characters"),
         (b'{"experiment": "end\\n"}', "no control characters"),

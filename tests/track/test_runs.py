@@ -78,7 +78,7 @@ def test_a_failed_command_leaves_nothing(anywhere: Workspace) -> None:
         (GetRun(id="0" * 32), NotFound, "there is no run"),
         (GetRun(id="not hex"), Invalid, "hex digits"),
         (CreateRun(experiment="a\nb"), Invalid, "control characters"),
-        (CreateRun(experiment="x" * 251), Invalid, "experiment"),
+        (CreateRun(experiment="x" * 501), Invalid, "experiment"),
         (CreateRun(experiment=""), Invalid, "experiment"),
         (ListRuns(limit=0), Invalid, "limit"),
         (ListRuns(cursor="nonsense"), Invalid, "cursor"),

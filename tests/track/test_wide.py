@@ -251,8 +251,18 @@ def test_a_store_of_format_2_is_upgraded_and_goes_on(
     folder.path.parent.mkdir()
     monkeypatch.setattr(migrations, "known", lambda folder=None: every[:2])
     stores.create(folder, Settings(), address).close()
-    with connect(folder.path.parent) as workspace:
-        run = workspace(CreateRun()).id
+    connect(folder.path.parent).close()  # makes the project
+    run = "0" * 31 + "1"
+    with database_of(folder) as ask:
+        ask(
+            "INSERT INTO experiments (key, project, id, name, note, created_at) "
+            "SELECT 1000, key, '123', 'default', '', 1 FROM projects"
+        )
+        ask(
+            "INSERT INTO runs (project, id, experiment, name, status, actor, started_at) "
+            "SELECT project, ?, key, 'old', 'running', 'os:ada', 1 FROM experiments",
+            run,
+        )
     old: Batch = [("m", math.sin(step), step, 1_000 + step) for step in range(10_020)]
     with database_of(folder) as ask:
         ((key, project),) = ask("SELECT key, project FROM runs")

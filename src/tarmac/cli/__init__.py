@@ -14,6 +14,7 @@ GROUPS = {
     "experiments": ("track", "Named groups of runs."),
     "runs": ("track", "Executions: start, log, look, compare, end."),
     "metrics": ("track", "Curves of runs."),
+    "files": ("track", "Files that belong to no run."),
     "manifests": ("store", "Immutable lists of files."),
     "blobs": ("store", "Bytes by their digest."),
     "jobs": ("flow", "Work that takes longer than an answer may."),

@@ -7,11 +7,11 @@ from typing import Annotated
 from msgspec import Meta
 
 # `$` alone would let one newline at the end through
-_NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*$(?!\n)"
+NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*$(?!\n)"
 
 Name = Annotated[
     str,
-    Meta(min_length=1, max_length=250, pattern=_NO_CONTROL, description="1 to 250 characters, no control characters"),
+    Meta(min_length=1, max_length=250, pattern=NO_CONTROL, description="1 to 250 characters, no control characters"),
 ]
 ProjectName = Annotated[
     str,

@@ -28,6 +28,7 @@ from tarmac.store.blobs.rows import Blob
 from tarmac.store.sql import Batch, Event, Reader, Tx
 from tarmac.store.writer import Done, Work
 from tarmac.track.queries import files as run_files
+from tarmac.track.queries import loose as loose_files
 
 log = logging.getLogger("tarmac")
 
@@ -180,12 +181,13 @@ class Door:
         _allow("upload blobs", "write", actor, project)
         return self.store.blobs.parked(self.store.project_key(project), digest)
 
-    def find_file(self, run: str, path: str, actor: Actor, project: str) -> str:
-        """The digest of a run's file."""
+    def find_file(self, run: str | None, path: str, actor: Actor, project: str) -> str:
+        """The digest of a run's file, or of one that belongs to no run."""
         _allow("read files", "read", actor, project)
         key = self.store.project_key(project)
         with self.store.database.read() as connection:
-            return run_files.digest_of(Reader(connection, self.store.names, key, project, actor), run, path)
+            read = Reader(connection, self.store.names, key, project, actor)
+            return loose_files.digest_of(read, path) if run is None else run_files.digest_of(read, run, path)
 
     def find_blob(self, digest: str, actor: Actor, project: str) -> Blob:
         _allow("read blobs", "read", actor, project)

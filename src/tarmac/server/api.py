@@ -56,11 +56,6 @@ class Api:
             if method not in ("GET", "HEAD"):
                 raise Invalid(f"{name} is a query: ask with GET, not {method}")
             request = decode_query(spec, query)
-            if spec.quick and self._inline:
-                result = self._door.query(spec, request, actor, project)
-            else:
-                loop = asyncio.get_running_loop()
-                result = await loop.run_in_executor(self._readers, self._door.query, spec, request, actor, project)
         else:
             if method != "POST":
                 raise Invalid(f"{name} is a {spec.kind}: ask with POST, not {method}")
@@ -68,9 +63,17 @@ class Api:
             content = await body(receive, headers, LARGEST_BODY)
             decode = self._decoders[name].decode
             request = decode_request(spec, lambda: decode(content or b"{}"))
-            result = await self._submit(spec, request, actor, project)
-        await answer(send, encode(result))
+        await answer(send, encode(await self.perform(spec, request, actor, project)))
         return spec
+
+    async def perform(self, spec: Spec, request: Operation[Any], actor: Actor, project: str) -> Any:
+        """Through the door, without making the event loop wait."""
+        if spec.kind != "query":
+            return await self._submit(spec, request, actor, project)
+        if spec.quick and self._inline:
+            return self._door.query(spec, request, actor, project)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._door.query, spec, request, actor, project)
 
     async def _submit(self, spec: Spec, request: Operation[Any], actor: Actor, project: str) -> Any:
         self._loop = loop = asyncio.get_running_loop()

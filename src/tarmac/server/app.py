@@ -13,6 +13,7 @@ from tarmac.server.api import Api, split_path
 from tarmac.server.auth import Authenticator, Peer
 from tarmac.server.guard import Guard
 from tarmac.server.inflow import Lender
+from tarmac.server.mlflow import translator
 from tarmac.server.pages import Pages
 from tarmac.server.wire import Gone, Receive, Scope, Send, refuse
 
@@ -29,6 +30,7 @@ class App:
         self._door = door
         self._guard = guard
         self._api = Api(door)
+        self._mlflow = translator.Mlflow(door, self._api)
         self._pages = Pages(self.auth)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,6 +49,9 @@ class App:
         except Gone:
             return
         except Exception as fault:
+            if not started and translator.split(scope["path"]) is not None:
+                await translator.refuse(send, f"{scope['method']} {scope['path'][:200]}", fault)
+                return
             error = in_our_words(f"{scope['method']} {scope['path'][:200]}", fault)
             if started:
                 log.warning("an answer was cut off: %s", error.message)
@@ -57,11 +62,15 @@ class App:
         method, path = scope["method"], scope["path"]
         headers: dict[bytes, bytes] = dict(scope["headers"])
         self._guard.check(method, path, headers)
-        if not path.startswith("/api/"):
+        theirs = translator.split(path)
+        if theirs is None and not path.startswith("/api/"):
             await self._pages.serve(scope, receive, send)
             return
         peer: Peer = scope.get("tarmac.peer") or Peer(scope.get("client"), scope.get("server"))
         actor = self.auth.actor(headers, peer)
+        if theirs is not None:
+            await self._mlflow.serve(*theirs, actor, scope, headers, receive, send)
+            return
         if path == "/api/v1/openapi.json":
             await self._pages.openapi(send)
             return

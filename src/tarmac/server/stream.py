@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tarmac.core.actor import Actor
@@ -26,7 +26,7 @@ from tarmac.door.dispatch import Door
 from tarmac.govern.operations import AuditPage, ListEvents
 from tarmac.server.inflow import Lender, borrow
 from tarmac.server.wire import Gone, Message, Receive, Send, answer, encode
-from tarmac.store.blobs.folder import Incoming
+from tarmac.store.blobs.folder import Incoming, Stored
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 RANGE = re.compile(rb"bytes=(\d{0,18})-(\d{0,18})")
@@ -34,6 +34,14 @@ WRITE_AT_ONCE = 4 * 1024 * 1024
 LOOK_EVERY_SECONDS = 0.2
 SIGN_OF_LIFE_SECONDS = 15.0
 EVENTS_AT_ONCE = 500
+
+Described = tuple[tuple[bytes, bytes], ...]
+"""Headers that say what bytes are, and how long they may be kept."""
+AS_BLOB: Described = (
+    (b"content-type", b"application/octet-stream"),
+    (b"cache-control", b"private, immutable, max-age=31536000"),
+    (b"content-disposition", b"attachment"),
+)
 
 
 async def put_blob(
@@ -65,6 +73,44 @@ def _length(headers: dict[bytes, bytes]) -> int:
     """How many bytes the body has, if its head says so."""
     length = headers.get(b"content-length", b"")
     return int(length) if length.isdigit() and len(length) < 19 else 0
+
+
+async def take_blob(
+    door: Door, project: str, actor: Actor, headers: dict[bytes, bytes], lender: Lender | None, receive: Receive
+) -> Stored:
+    """Take bytes whose digest their sender does not say."""
+    loop = asyncio.get_running_loop()
+    incoming = await loop.run_in_executor(None, door.receive_blob, actor, project)
+    try:
+        await _take(incoming, receive, lender, _length(headers))
+        stored = await loop.run_in_executor(None, incoming.finish)
+    except BaseException:
+        incoming.abandon()
+        raise
+    await loop.run_in_executor(None, door.keep_blob, stored, actor, project)
+    return stored
+
+
+async def join_blobs(door: Door, project: str, actor: Actor, digests: Sequence[str]) -> Stored:
+    """Blobs one behind the other, as one."""
+    for digest in digests:
+        _check_digest(digest)
+
+    def join() -> Stored:
+        incoming = door.receive_blob(actor, project)
+        try:
+            for digest in digests:
+                blob = door.find_blob(digest, actor, project)
+                for piece in door.read_blob(blob, 0, blob.size):
+                    incoming.write(piece)
+            stored = incoming.finish()
+        except BaseException:
+            incoming.abandon()
+            raise
+        door.keep_blob(stored, actor, project)
+        return stored
+
+    return await asyncio.get_running_loop().run_in_executor(None, join)
 
 
 async def _take(incoming: Incoming, receive: Receive, lender: Lender | None, length: int) -> None:
@@ -134,16 +180,31 @@ async def tell_parked(door: Door, digest: str, project: str, actor: Actor, send:
 
 
 async def get_file(
-    door: Door, run: str, path: str, project: str, actor: Actor, method: str, headers: dict[bytes, bytes], send: Send
+    door: Door,
+    run: str | None,
+    path: str,
+    project: str,
+    actor: Actor,
+    method: str,
+    headers: dict[bytes, bytes],
+    send: Send,
+    described: Described = (),
 ) -> None:
-    """Send a run's file, or a range of it."""
+    """Send a run's file, or one that belongs to no run, or a range of it."""
     loop = asyncio.get_running_loop()
     digest = await loop.run_in_executor(None, door.find_file, run, path, actor, project)
-    await get_blob(door, digest, project, actor, method, headers, send)
+    await get_blob(door, digest, project, actor, method, headers, send, described or AS_BLOB)
 
 
 async def get_blob(
-    door: Door, digest: str, project: str, actor: Actor, method: str, headers: dict[bytes, bytes], send: Send
+    door: Door,
+    digest: str,
+    project: str,
+    actor: Actor,
+    method: str,
+    headers: dict[bytes, bytes],
+    send: Send,
+    described: Described = (),
 ) -> None:
     """Send a blob or a range of it; every block is verified before it leaves."""
     _check_digest(digest)
@@ -164,13 +225,11 @@ async def get_blob(
             "type": "http.response.start",
             "status": status,
             "headers": [
-                (b"content-type", b"application/octet-stream"),
                 (b"content-length", str(end - start).encode()),
                 (b"accept-ranges", b"bytes"),
                 (b"etag", f'"{digest}"'.encode()),
-                (b"cache-control", b"private, immutable, max-age=31536000"),
                 (b"x-content-type-options", b"nosniff"),
-                (b"content-disposition", b"attachment"),
+                *(described or AS_BLOB),
                 *extra,
             ],
         }

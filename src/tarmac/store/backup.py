@@ -40,7 +40,7 @@ TABLES = (
     "migrations", "facts", "projects", "persons", "grants", "tokens", "experiments", "runs", "blobs", "manifests",
     "manifest_files", "lineage", "jobs", "seals", "events", "pending_events", "names", "params", "tags", "metrics",
     "metric_tails", "metric_segments", "metric_sheets", "metric_outlines", "artifacts", "run_inputs", "run_logs",
-    "run_facts", "spools",
+    "run_facts", "spools", "experiment_tags", "loose_files",
 )  # fmt: skip
 Progress = Callable[[int, int, str], None]
 

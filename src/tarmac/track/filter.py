@@ -5,12 +5,16 @@
 
 A comparison with something a run does not have is false, whatever the comparison; `NOT` turns a whole answer round.
 NaN compares with nothing. `LIKE` minds case, `ILIKE` does not mind that of ASCII letters.
+
+What can be named differs from one kind of thing to the next, and is a `Vocabulary`; the grammar is one for all.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -37,7 +41,8 @@ ATTRIBUTES: dict[str, str] = {
     "name": "name", "run_name": "name", "run name": "name",
     "status": "status",
     "experiment": "experiment",
-    "actor": "actor", "user_id": "actor", "user": "actor",
+    "actor": "actor", "user": "actor",
+    "user_id": "user_id",
     "note": "note",
     "parent": "parent",
     "started": "started", "start_time": "started", "created": "started", "started_at": "started",
@@ -45,7 +50,7 @@ ATTRIBUTES: dict[str, str] = {
     "duration": "duration",
 }  # fmt: skip
 NUMERIC = {"started", "ended", "duration"}
-DATASET = {"name", "version", "digest"}
+DATASET = {"name", "version", "digest", "context"}
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
@@ -55,6 +60,42 @@ class Field:
     kind: Kind
     name: str
     aggregate: Aggregate = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What the things that are filtered have. A time takes a date or `-7d`; what is numeric is compared as a number."""
+
+    thing: str
+    kinds: Mapping[str, Kind]
+    attributes: Mapping[str, str]
+    numeric: AbstractSet[str] = frozenset()
+    times: AbstractSet[str] = frozenset()
+    spans: AbstractSet[str] = frozenset()
+    renamed: Mapping[Field, Field] = field(default_factory=dict)
+    """What MLflow's clients know under a name that here is another's."""
+    example: str = "metrics.acc, params.depth, tags.stage, status or started"
+
+    def is_number(self, field: Field) -> bool:
+        return field.kind == "metric" or (field.kind == "attribute" and field.name in self.numeric)
+
+    def is_time(self, field: Field) -> bool:
+        return field.kind == "attribute" and field.name in self.times
+
+
+RUNS = Vocabulary(
+    thing="a run",
+    kinds=KINDS,
+    attributes=ATTRIBUTES,
+    numeric=NUMERIC,
+    times=frozenset({"started", "ended"}),
+    spans=frozenset({"duration"}),
+    renamed={
+        Field("tag", "mlflow.runName"): Field("attribute", "name"),
+        Field("tag", "mlflow.note.content"): Field("attribute", "note"),
+        Field("attribute", "user_id"): Field("tag", "mlflow.user"),
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +143,8 @@ class Token:
     at: int
 
 
-def parse(text: str) -> Node | None:
-    """The filter as a tree; None for an empty one, which every run passes."""
+def parse(text: str, words: Vocabulary = RUNS) -> Node | None:
+    """The filter as a tree; None for an empty one, which everything passes."""
     if len(text) > LONGEST:
         raise Invalid(
             f"the filter has {len(text):,} characters; at most {LONGEST:,} are read",
@@ -112,15 +153,15 @@ def parse(text: str) -> Node | None:
     tokens = _tokens(text)
     if tokens[0].kind == "end":
         return None
-    parser = _Parser(text, tokens)
+    parser = _Parser(text, tokens, words)
     node = parser.either()
     parser.expect_end()
     return node
 
 
-def parse_order(text: str) -> tuple[Field, bool]:
+def parse_order(text: str, words: Vocabulary = RUNS) -> tuple[Field, bool]:
     """`metrics.acc DESC` as a field and whether the largest comes first."""
-    parser = _Parser(text, _tokens(text))
+    parser = _Parser(text, _tokens(text), words)
     field = parser.field()
     descending = False
     if parser.word("DESC"):
@@ -131,8 +172,8 @@ def parse_order(text: str) -> tuple[Field, bool]:
     return field, descending
 
 
-def parse_field(text: str) -> Field:
-    parser = _Parser(text, _tokens(text))
+def parse_field(text: str, words: Vocabulary = RUNS) -> Field:
+    parser = _Parser(text, _tokens(text), words)
     field = parser.field()
     parser.expect_end()
     return field
@@ -155,9 +196,10 @@ def _tokens(text: str) -> list[Token]:
 class _Parser:
     """Recursive descent, one token ahead."""
 
-    def __init__(self, text: str, tokens: list[Token]) -> None:
+    def __init__(self, text: str, tokens: list[Token], words: Vocabulary) -> None:
         self._text = text
         self._tokens = tokens
+        self._words = words
         self._at = 0
         self._deep = 0
 
@@ -227,17 +269,18 @@ class _Parser:
                 raise self._unexpected("`)`")
             return Field("metric", field.name, aggregate)
         if start.kind not in ("word", "quoted"):
-            raise self._unexpected("a field like metrics.acc, params.depth, tags.stage, status or started")
+            raise self._unexpected(f"a field like {self._words.example}")
         name = self._name()
         if not (self._next.kind == "mark" and self._next.text == "."):
             return self._attribute(name, start)
-        kind = KINDS.get(name.lower())
+        kind = self._words.kinds.get(name.lower())
         if kind is None:
-            near = nearest(name, KINDS)
+            near = nearest(name, self._words.kinds)
+            known = ", ".join(dict.fromkeys(f"{kind}s" for kind in self._words.kinds.values()))
             raise _fault(
                 self._text,
                 start.at,
-                f"`{bounded(name)}` is none of metrics, params, tags, datasets, attributes",
+                f"`{bounded(name)}` is none of {known}",
                 f"did you mean `{near}`?" if near else None,
             )
         self.mark(".")
@@ -246,7 +289,7 @@ class _Parser:
             return self._attribute(key, start)
         if kind == "dataset" and key not in DATASET:
             raise _fault(self._text, start.at, f"a dataset has {', '.join(sorted(DATASET))}, not `{bounded(key)}`")
-        return Field(kind, key)
+        return self._words.renamed.get(Field(kind, key), Field(kind, key))
 
     def _name(self) -> str:
         token = self._next
@@ -273,16 +316,17 @@ class _Parser:
         return before.kind in ("word", "number", "time") and before.at + len(before.text) == self._next.at
 
     def _attribute(self, name: str, start: Token) -> Field:
-        known = ATTRIBUTES.get(name.lower())
+        known = self._words.attributes.get(name.lower())
         if known is None:
-            near = nearest(name, ATTRIBUTES)
+            near = nearest(name, self._words.attributes)
+            kinds = [word for word in ("params", "metrics", "tags") if word in self._words.kinds]
             raise _fault(
                 self._text,
                 start.at,
-                f"a run has no attribute `{bounded(name)}`",
-                f"did you mean `{near}`?" if near else "params, metrics and tags are written params.NAME and so on",
+                f"{self._words.thing} has no attribute `{bounded(name)}`",
+                f"did you mean `{near}`?" if near else f"{', '.join(kinds)} are written {kinds[0]}.NAME and so on",
             )
-        return Field("attribute", known)
+        return self._words.renamed.get(Field("attribute", known), Field("attribute", known))
 
     def comparison(self) -> Compare:
         field = self.field()
@@ -306,21 +350,21 @@ class _Parser:
 
     def _value(self, field: Field) -> str | float:
         token = self._next
-        if token.kind == "time" and field.name in ("started", "ended") and field.kind == "attribute":
+        if token.kind == "time" and self._words.is_time(field):
             self._at += 1
             return now() + float(token.text[:-1]) * UNITS[token.text[-1]]
-        if token.kind == "time" and field == Field("attribute", "duration"):
+        if token.kind == "time" and field.kind == "attribute" and field.name in self._words.spans:
             self._at += 1
             return float(token.text[:-1]) * UNITS[token.text[-1]]
         if token.kind == "number":
             self._at += 1
-            if field.kind == "param" or _is_number(field):
+            if field.kind == "param" or self._words.is_number(field):
                 return float(token.text)
             return token.text
         text = self._text_value(field)
-        if field.kind == "attribute" and field.name in ("started", "ended"):
+        if self._words.is_time(field):
             return _moment(self._text, token.at, text)
-        if _is_number(field):
+        if self._words.is_number(field):
             try:
                 return float(text)
             except ValueError:
@@ -338,7 +382,7 @@ class _Parser:
 
     def _pattern(self, field: Field) -> str:
         token = self._next
-        if _is_number(field):
+        if self._words.is_number(field):
             raise _fault(self._text, token.at, "LIKE is for text; compare numbers with = < >")
         pattern = self._text_value(field)
         if len(pattern) > LONGEST_PATTERN:
@@ -346,7 +390,7 @@ class _Parser:
         return pattern
 
     def _list(self, field: Field) -> tuple[str, ...]:
-        if _is_number(field):
+        if self._words.is_number(field):
             raise _fault(self._text, self._next.at, "IN is for text; compare numbers with = < >")
         if not self.mark("("):
             raise self._unexpected("`(`")
@@ -366,10 +410,6 @@ class _Parser:
         token = self._next
         found = f"`{bounded(token.text, 40)}`" if token.kind != "end" else "the end"
         return _fault(self._text, token.at, f"expected {wanted}, found {found}")
-
-
-def _is_number(field: Field) -> bool:
-    return field.kind == "metric" or (field.kind == "attribute" and field.name in NUMERIC)
 
 
 def _unquote(token: Token) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from tarmac.core.names import Folder, Id, Limit, Name, Note, RelativePath, Value
+from tarmac.core.names import NO_CONTROL, Folder, Id, Limit, Name, Note, RelativePath, Value
 from tarmac.core.operation import Command, Job, Query, operation
 from tarmac.store.records import File
 from tarmac.track.records import (
@@ -15,6 +15,7 @@ from tarmac.track.records import (
     Curve,
     Difference,
     Experiment,
+    ExperimentInput,
     Group,
     Input,
     Logged,
@@ -24,17 +25,22 @@ from tarmac.track.records import (
     Removed,
     Run,
     RunStatus,
+    WholeRun,
 )
 
 Cursor = Annotated[str, Meta(max_length=4000, description="the `next` of the page before")]
 Filter = Annotated[
     str, Meta(max_length=20_000, description="which runs, like: metrics.acc > 0.9 AND params.depth = '6'")
 ]
-Orders = Annotated[list[str], Meta(max_length=5, description="fields to sort by, each like: metrics.acc DESC")]
+Orders = Annotated[list[str], Meta(max_length=10, description="fields to sort by, each like: metrics.acc DESC")]
 Columns = Annotated[
     list[str], Meta(max_length=1000, description="metrics, params, tags to answer with, each like: metrics.acc")
 ]
-Experiments = Annotated[list[Name], Meta(max_length=1000, description="names or ids; none means all")]
+ExperimentName = Annotated[
+    str,
+    Meta(min_length=1, max_length=500, pattern=NO_CONTROL, description="1 to 500 characters, no control characters"),
+]
+Experiments = Annotated[list[ExperimentName], Meta(max_length=1000, description="names or ids; none means all")]
 Ids = Annotated[list[Id], Meta(max_length=10_000, description="at most 10,000 ids")]
 Step = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 At = Annotated[int, Meta(ge=0, le=2**62, description="milliseconds since 1970; 0 is now")]
@@ -78,6 +84,14 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     source: str | None
 
 
+class WholeRuns(msgspec.Struct, frozen=True, kw_only=True):
+    runs: list[WholeRun]
+
+
+class InputPage(msgspec.Struct, frozen=True, kw_only=True):
+    inputs: list[ExperimentInput]
+
+
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     runs: list[str]
     differences: list[Difference]
@@ -106,15 +120,17 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
 class CreateExperiment(Command[Experiment], frozen=True, kw_only=True):
     """Make a named group of runs."""
 
-    name: Name
+    name: ExperimentName
     note: Note = ""
+    tags: Texts = {}
+    location: Annotated[Value, Meta(description="where its files are wanted: a label, they lie in the blob store")] = ""
 
 
 @operation("experiments.show", needs="read", quick=True, positional=("name",))
 class GetExperiment(Query[Experiment], frozen=True, kw_only=True):
     """One experiment, by its name or id."""
 
-    name: Name
+    name: ExperimentName
 
 
 @operation("experiments.ls", needs="read")
@@ -122,30 +138,55 @@ class ListExperiments(Query[ExperimentPage], frozen=True, kw_only=True):
     """Experiments by name."""
 
     limit: Limit = 100
-    after: Annotated[str, Meta(max_length=250)] = ""
+    after: Annotated[str, Meta(max_length=500)] = ""
     deleted: bool = False
+
+
+@operation("experiments.search", needs="read")
+class SearchExperiments(Query[ExperimentPage], frozen=True, kw_only=True):
+    """Experiments that pass a filter, sorted, a page at a time; the newest first by default."""
+
+    filter: Annotated[str, Meta(max_length=20_000, description="like: name LIKE 'base%' AND tags.team = 'vision'")] = ""
+    order: Annotated[
+        list[str], Meta(max_length=5, description="name, id, created or updated, each like: name DESC")
+    ] = []
+    deleted: Literal["no", "only", "also"] = "no"
+    default: Annotated[ExperimentName, Meta(description="what the project's default experiment is called here")] = (
+        "default"
+    )
+    limit: Limit = 100
+    cursor: Cursor = ""
+
+
+@operation("experiments.tag", needs="write", positional=("name",))
+class TagExperiment(Command[Experiment], frozen=True, kw_only=True):
+    """Set and remove tags of an experiment."""
+
+    name: ExperimentName
+    set: Texts = {}
+    unset: list[Name] = []
 
 
 @operation("experiments.rm", needs="write", positional=("name",))
 class DeleteExperiment(Command[Experiment], frozen=True, kw_only=True):
     """Put an experiment and its runs into the trash. It keeps its name until it is purged or renamed."""
 
-    name: Name
+    name: ExperimentName
 
 
 @operation("experiments.restore", needs="write", positional=("name",))
 class RestoreExperiment(Command[Experiment], frozen=True, kw_only=True):
     """Take an experiment, and the runs that went with it, out of the trash."""
 
-    name: Name
+    name: ExperimentName
 
 
 @operation("experiments.rename", needs="write", positional=("name", "to"))
 class RenameExperiment(Command[Experiment], frozen=True, kw_only=True):
     """Give an experiment, deleted or not, another name."""
 
-    name: Name
-    to: Name
+    name: ExperimentName
+    to: ExperimentName
 
 
 # --- runs ---
@@ -155,7 +196,7 @@ class RenameExperiment(Command[Experiment], frozen=True, kw_only=True):
 class CreateRun(Command[Run], frozen=True, kw_only=True):
     """Start a run in an experiment; an experiment that does not exist yet is made."""
 
-    experiment: Name = "default"
+    experiment: ExperimentName = "default"
     name: Name | None = None
     parent: Id | None = None
     params: Texts = {}
@@ -168,6 +209,7 @@ class CreateRun(Command[Run], frozen=True, kw_only=True):
     id: Annotated[
         RunId | None, Meta(description="made by the caller; a run that is there already is answered with")
     ] = None
+    exists: Annotated[bool, Meta(description="the experiment has to be there: it is not made")] = False
 
 
 @operation("runs.log", needs="write", quick=True, positional=("id",))
@@ -179,6 +221,7 @@ class LogRun(Command[Logged], frozen=True, kw_only=True):
     params: Texts = {}
     tags: Texts = {}
     ended: Annotated[bool, Meta(description="also when the run has ended")] = False
+    dated: Annotated[bool, Meta(description="every point has its time: 0 is 1970, not now")] = False
     spool: Annotated[Id | None, Meta(description="the spool this comes from; taken in once up to each position")] = None
     position: Annotated[int, Meta(ge=0, le=2**62, description="where in the spool this batch ends")] = 0
 
@@ -232,7 +275,7 @@ class MoveRuns(Command[Changed], frozen=True, kw_only=True):
     """Move runs to another experiment, with all they have."""
 
     ids: Ids
-    to: Name
+    to: ExperimentName
 
 
 @operation("runs.rm", needs="write", positional=("ids",))
@@ -270,6 +313,13 @@ class GetRun(Query[Run], frozen=True, kw_only=True):
     """One run with its params, tags and last metrics."""
 
     id: Id
+
+
+@operation("runs.read", needs="read", positional=("ids",))
+class ReadRuns(Query[WholeRuns], frozen=True, kw_only=True):
+    """Runs with all they carry, in the order of their ids; one that is not there is left out."""
+
+    ids: Annotated[list[Id], Meta(min_length=1, max_length=1000, description="1 to 1000 ids")]
 
 
 @operation("runs.details", needs="read", positional=("id",))
@@ -323,10 +373,14 @@ class CompareRuns(Query[Comparison], frozen=True, kw_only=True):
 
 @operation("metrics.history", needs="read", positional=("run", "key"))
 class GetHistory(Query[Curve], frozen=True, kw_only=True):
-    """Every point of one metric of one run, in order."""
+    """The points of one metric of one run, in order: all, some from a place on, or some evenly chosen."""
 
     run: Id
     key: Name
+    first: Annotated[int, Meta(ge=0, description="how many points to pass over")] = 0
+    limit: Annotated[int, Meta(ge=1, description="how many points at most")] | None = None
+    steps: Annotated[tuple[Step, Step] | None, Meta(description="only points from one step to another")] = None
+    evenly: Annotated[int, Meta(ge=1, description="so many points, evenly chosen, with the last")] | None = None
 
 
 @operation("metrics.sample", needs="read", positional=("runs",))
@@ -346,9 +400,20 @@ class UseInput(Command[Changed], frozen=True, kw_only=True):
     """Record that a run was given a data set or package; it becomes part of its lineage."""
 
     id: Id
-    name: Name
+    name: ExperimentName
     version: Annotated[str, Meta(max_length=250)] = ""
-    about: Value = ""
+    about: Annotated[str, Meta(max_length=20_000_000, pattern=r"^[^\x00\ud800-\udfff]*$")] = ""
+    context: Annotated[
+        str, Meta(max_length=250, pattern=NO_CONTROL, description="what for: training, validation …")
+    ] = ""
+
+
+@operation("runs.inputs", needs="read", positional=("experiments",))
+class ListInputs(Query[InputPage], frozen=True, kw_only=True):
+    """Which data sets and packages the runs of experiments were given, the newest first."""
+
+    experiments: Annotated[list[ExperimentName], Meta(min_length=1, max_length=1000, description="names or ids")]
+    limit: Limit = 1000
 
 
 @operation("runs.describe", needs="write", positional=("id",))
@@ -402,3 +467,29 @@ class ReadLog(Query[LogPart], frozen=True, kw_only=True):
 
     id: Id
     start: Annotated[int, Meta(ge=0)] = 0
+
+
+# --- files that belong to no run ---
+
+
+@operation("files.put", needs="write")
+class PutFiles(Command[Attached], frozen=True, kw_only=True):
+    """Give the project files that belong to no run, as uploaded blobs; a path that is there gets the new content."""
+
+    files: Annotated[list[File], Meta(min_length=1, max_length=10_000, description="1 to 10,000 files")]
+
+
+@operation("files.rm", needs="write", positional=("path",))
+class RemoveFiles(Command[Attached], frozen=True, kw_only=True):
+    """Take away a file, or all files below a folder, that belong to no run."""
+
+    path: RelativePath
+
+
+@operation("files.ls", needs="read", positional=("folder",))
+class ListFiles(Query[ArtifactPage], frozen=True, kw_only=True):
+    """The files and folders of the project that belong to no run, one folder at a time."""
+
+    folder: Folder = ""
+    after: Annotated[str, Meta(max_length=4096)] = ""
+    limit: Limit = 1000

@@ -21,6 +21,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     note: str
     created_at: int
     deleted_at: int | None = None
+    updated_at: int | None = None
+    location: str = ""
+    tags: dict[str, str] = {}
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +62,25 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: str
     about: str = ""
+    context: str = ""
+
+
+class ExperimentInput(msgspec.Struct, frozen=True, kw_only=True):
+    """A data set or package that runs of an experiment were given."""
+
+    experiment: str
+    name: str
+    version: str
+    context: str
+
+
+class WholeRun(Run, frozen=True, kw_only=True):
+    """A run with all it carries: also the id of its experiment, where each metric stands, and its inputs."""
+
+    experiment_id: str
+    moments: dict[str, tuple[int, int]] = {}
+    """Step and time of the newest value of each metric."""
+    inputs: list[Input] = []
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,5 @@
-"""The verbs of tracking: `runs` changes things, `looking` answers, `files` and `removal` do what they say."""
+"""The verbs of tracking: `runs` changes things, `looking` answers, the others do what they say."""
 
-from tarmac.track.handlers import files, looking, removal, runs
+from tarmac.track.handlers import experiments, files, looking, loose, removal, runs
 
-__all__ = ["files", "looking", "removal", "runs"]
+__all__ = ["experiments", "files", "looking", "loose", "removal", "runs"]

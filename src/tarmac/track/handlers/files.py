@@ -74,5 +74,7 @@ def detach_files(request: ops.DetachFiles, tx: Tx) -> ops.Attached:
 def _row(tx: Tx, id: str) -> Row:
     row = rows.run_row(tx, id)
     if row[2] is not None:
-        raise Conflict(f"run {id} is in the trash", hint=f"`tarmac runs restore {id}`")
+        raise Conflict(
+            f"run {id} is in the trash", hint=f"`tarmac runs restore {id}`", detail={"state": "deleted", "run": id}
+        )
     return row

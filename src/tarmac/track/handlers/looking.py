@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left, bisect_right
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from tarmac.core.clock import now
 from tarmac.core.errors import NotFound
@@ -15,10 +18,9 @@ from tarmac.track import operations as ops
 from tarmac.track.filter import Both, Compare, Field, Node, parse, parse_field, parse_order
 from tarmac.track.queries import curves, files, group, rows, search
 from tarmac.track.queries.search import Order, Wanted
-from tarmac.track.records import Curve, Experiment, LogPart, Run
+from tarmac.track.records import Curve, Experiment, LogPart, Run, WholeRun
 
 LOG_PART = 200_000
-DELETED = {"no": False, "only": True, "also": None}
 
 
 @handles(ops.GetExperiment)
@@ -36,6 +38,27 @@ def list_experiments(request: ops.ListExperiments, read: Reader) -> ops.Experime
 def get_run(request: ops.GetRun, read: Reader) -> Run:
     key = rows.run_row(read, request.id)[0]
     return _runs(read, [key], None)[0]
+
+
+@handles(ops.ReadRuns)
+def read_runs(request: ops.ReadRuns, read: Reader) -> ops.WholeRuns:
+    known = rows.known_run_keys(read, request.ids)
+    keys = [known[id] for id in request.ids if id in known]
+    ids, moments, inputs = rows.experiment_ids(read, keys), rows.moments(read, keys), rows.inputs_of(read, keys)
+    params, tags = rows.texts(read, "params", keys, None), rows.texts(read, "tags", keys, None)
+    return ops.WholeRuns(
+        runs=[
+            WholeRun(
+                **structs.asdict(
+                    rows.as_run(row, {name: moment[0] for name, moment in moments[key].items()}, params[key], tags[key])
+                ),
+                experiment_id=ids[key],
+                moments={name: (step, at) for name, (_, step, at) in moments[key].items()},
+                inputs=inputs.get(key, []),
+            )
+            for key, row in zip(keys, rows.runs_by_key(read, keys, now()), strict=True)
+        ]
+    )
 
 
 @handles(ops.GetDetails)
@@ -96,7 +119,27 @@ def get_history(request: ops.GetHistory, read: Reader) -> Curve:
     if curve is None or not curve[0]:
         known = [metric.key for metric in rows.metrics(read, run)]
         raise NotFound.named("metric", request.key, known)
-    return _curve(request.run, request.key, len(curve[0]), curve)
+    return _curve(request.run, request.key, len(curve[0]), _portion(request, curve))
+
+
+def _portion(request: ops.GetHistory, curve: points.Columns) -> points.Columns:
+    """The points that were asked for, without making an object of any other."""
+    start, end = 0, len(curve[0])
+    if request.steps is not None:  # a curve is in the order of its steps
+        start, end = bisect_left(curve[0], request.steps[0]), bisect_right(curve[0], request.steps[1])
+    start = min(end, start + request.first)
+    if request.limit is not None:
+        end = min(end, start + request.limit)
+    steps, times, values = curve[0][start:end], curve[1][start:end], curve[2][start:end]
+    count = len(steps)
+    if request.evenly is None or count <= request.evenly:
+        return steps, times, values
+    keep = [index * count // request.evenly for index in range(request.evenly - 1)] + [count - 1]
+    return (
+        array("q", [steps[index] for index in keep]),
+        array("q", [times[index] for index in keep]),
+        array("d", [values[index] for index in keep]),
+    )
 
 
 @handles(ops.SampleCurves)
@@ -141,7 +184,7 @@ def _wanted(read: Reader, node: Node | None, experiments: list[str], deleted: st
     keys = None
     if experiments:
         keys = tuple(rows.known_experiment(read, name)[0] for name in experiments)
-    return Wanted(keys, node, DELETED[deleted], now())
+    return Wanted(keys, node, search.DELETED_IS[deleted], now())
 
 
 def _runs(read: Reader, keys: list[int], fields: list[Field] | None) -> list[Run]:

@@ -27,7 +27,7 @@ _encode = msgspec.json.Encoder().encode
 
 @handles(ops.CreateExperiment)
 def create_experiment(request: ops.CreateExperiment, tx: Tx) -> Experiment:
-    experiment = _new_experiment(tx, request.name, request.note)
+    experiment = _new_experiment(tx, request.name, request.note, request.tags, request.location)
     if rows.add_experiment(tx, experiment) is None:
         found = rows.experiment_key(tx, request.name)
         if found is not None and found[2] is not None:
@@ -67,7 +67,12 @@ def rename_experiment(request: ops.RenameExperiment, tx: Tx) -> Experiment:
     elif rows.experiment_key(tx, request.to) is not None:
         raise Conflict.exists("experiment", request.to)
     else:
-        tx.run("UPDATE experiments SET name = :name WHERE key = :key", name=request.to, key=key)
+        tx.run(
+            "UPDATE experiments SET name = :name, updated_at = :now WHERE key = :key",
+            name=request.to,
+            now=tx.now,
+            key=key,
+        )
     return rows.experiment(tx, request.to)
 
 
@@ -81,10 +86,13 @@ def create_run(request: ops.CreateRun, tx: Tx) -> Run:
         return _run(tx, known)
     new = request.id or time_ordered()
     parent_key, parent = _parent(tx, request.parent) if request.parent else (None, None)
+    experiment = request.experiment
+    if experiment.isdecimal():  # an id
+        experiment = _experiment(tx, experiment, make=not request.exists)[1]
     run = Run(
         id=new,
         name=request.name or f"run-{new[6:12]}",
-        experiment=request.experiment,
+        experiment=experiment,
         status="running",
         parent=parent,
         actor=tx.actor.signature,
@@ -96,8 +104,8 @@ def create_run(request: ops.CreateRun, tx: Tx) -> Run:
     )
     beat = tx.now if request.beats else None
     key = rows.add_run(tx, run, parent_key, beat)
-    if key is None:  # the experiment is new, or called by its id
-        run = msgspec.structs.replace(run, experiment=_experiment(tx, request.experiment)[1])
+    if key is None:  # the experiment is new, or has another name by now
+        run = msgspec.structs.replace(run, experiment=_experiment(tx, experiment, make=not request.exists)[1])
         key = rows.add_run(tx, run, parent_key, beat)
     assert key is not None
     if request.params:
@@ -119,28 +127,26 @@ def _parent(tx: Tx, id: str) -> tuple[int, str]:
     return row[0], row[1]
 
 
-def _experiment(tx: Tx, name: str) -> tuple[int, str]:
+def _experiment(tx: Tx, name: str, *, make: bool = True) -> tuple[int, str]:
     found = rows.experiment_key(tx, name)
-    if found is None:
+    if found is None and make:
         key = rows.add_experiment(tx, _new_experiment(tx, name, ""))
         # on Postgres another server may have made it in this moment
         found = (key, name, None) if key is not None else rows.experiment_key(tx, name)
     if found is None:
         raise rows.unknown_experiment(tx, name)
-    if found[2] is not None:
-        raise Conflict(
-            f"experiment `{bounded(name)}` is in the trash", hint=f"`tarmac experiments restore {bounded(name)}`"
-        )
+    rows.refuse_deleted_experiment(name, found[2])
     return found[0], found[1]
 
 
-def _new_experiment(tx: Tx, name: str, note: str) -> Experiment:
-    return Experiment(id=decimal(), name=name, note=note, created_at=tx.now)
+def _new_experiment(tx: Tx, name: str, note: str, tags: dict[str, str] | None = None, location: str = "") -> Experiment:
+    id = rows.DEFAULT_ID if name == rows.DEFAULT else decimal()
+    return Experiment(id=id, name=name, note=note, created_at=tx.now, location=location, tags=tags or {})
 
 
 def shape_points(request: ops.LogRun) -> dict[str, list[Point]]:
     """The part of logging that needs no database: it is done before the transaction."""
-    return points.group(request.metrics, now())
+    return points.group(request.metrics, 0 if request.dated else now())
 
 
 @handles(ops.LogRun, prepare=shape_points)
@@ -308,12 +314,13 @@ def use_input(request: ops.UseInput, tx: Tx) -> ops.Changed:
     row = rows.run_row(tx, request.id)
     _refuse_deleted(request.id, row[2])
     made = tx.run(
-        "INSERT INTO run_inputs (run, name, version, document) VALUES (:run, :name, :version, :about) "
-        "ON CONFLICT DO NOTHING",
+        "INSERT INTO run_inputs (run, name, version, document, context) "
+        "VALUES (:run, :name, :version, :about, :context) ON CONFLICT DO NOTHING",
         run=row[0],
         name=request.name,
         version=request.version,
         about=request.about,
+        context=request.context,
     )
     at = f"@{request.version}" if request.version else ""
     link(tx, f"data/{request.name}{at}", f"runs/{request.id}", "used")
@@ -356,7 +363,9 @@ def write_log(request: ops.WriteLog, tx: Tx) -> ops.Changed:
 
 def _refuse_deleted(id: str, deleted_at: int | None) -> None:
     if deleted_at is not None:
-        raise Conflict(f"run {id} is in the trash", hint=f"`tarmac runs restore {id}`")
+        raise Conflict(
+            f"run {id} is in the trash", hint=f"`tarmac runs restore {id}`", detail={"state": "deleted", "run": id}
+        )
 
 
 def _run(tx: Tx, key: int) -> Run:

@@ -1,1 +1,1 @@
-"""The SQL of tracking: `rows` of experiments and runs, `search`, `curves`, `group`, `files`, `removal`."""
+"""The SQL of tracking: `rows` of runs and experiments, how both are found, curves, groups, files, removal."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tarmac.core.errors import NotFound
 from tarmac.store.blobs import rows as blobs
 from tarmac.store.records import File
-from tarmac.store.sql import Reader, Tx
+from tarmac.store.sql import Reader, Row, Tx
 from tarmac.track.queries import rows
 from tarmac.track.records import Artifact
 
@@ -36,6 +36,11 @@ def folder(read: Reader, run: int, path: str, after: str, limit: int) -> list[Ar
         low=prefix,
         high=f"{path}0" if path else "\U0010ffff",  # "0" follows "/"
     )
+    return direct(rows, prefix, after, limit)
+
+
+def direct(rows: Sequence[Row], prefix: str, after: str, limit: int) -> list[Artifact]:
+    """Of all that lies below a folder, what lies directly in it."""
     found: dict[str, Artifact] = {}
     for found_path, size, digest, at in rows:
         head, mark, _ = found_path[len(prefix) :].partition("/")

@@ -101,9 +101,13 @@ def delete(tx: Tx, keys: Sequence[int]) -> Gone:
 
 def delete_empty_experiments(tx: Tx, before: int) -> None:
     """An experiment that was deleted and has no run left goes too, and frees its name."""
+    which = (
+        "project = :project AND deleted_at <= :before "
+        "AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.experiment = experiments.key)"
+    )
     tx.run(
-        "DELETE FROM experiments WHERE project = :project AND deleted_at <= :before "
-        "AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.experiment = experiments.key)",
+        f"DELETE FROM experiment_tags WHERE experiment IN (SELECT key FROM experiments WHERE {which})",
         project=tx.project,
         before=before,
     )
+    tx.run(f"DELETE FROM experiments WHERE {which}", project=tx.project, before=before)

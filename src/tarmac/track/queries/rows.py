@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from tarmac.core.errors import Invalid, NotFound
+from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
 from tarmac.store.blobs import rows as blobs
 from tarmac.store.sql import Reader, Row, Tx
 from tarmac.track import points
@@ -13,7 +13,8 @@ from tarmac.track.filter import Field
 from tarmac.track.queries.search import BEGINNING, SILENT_AFTER, STATUS
 from tarmac.track.records import Experiment, Input, Metric, Run
 
-_EXPERIMENT = "SELECT id, name, note, created_at, deleted_at FROM experiments"
+EXPERIMENT = "SELECT key, id, name, note, created_at, deleted_at, updated_at, location FROM experiments"
+DEFAULT, DEFAULT_ID = "default", "0"
 _COLUMNS = f"r.key, r.id, r.name, e.name, {STATUS}, p.id, r.actor, r.started_at, r.ended_at, r.deleted_at, r.note"
 _TABLES = "FROM runs r JOIN experiments e ON e.key = r.experiment LEFT JOIN runs p ON p.key = r.parent"
 _RUN = f"SELECT {_COLUMNS} {_TABLES}"
@@ -29,20 +30,39 @@ LONGEST_ID = 32
 def add_experiment(tx: Tx, experiment: Experiment) -> int | None:
     """The new row's key, or None if the name is taken."""
     key: int | None = tx.value(
-        "INSERT INTO experiments (project, id, name, note, created_at) "
-        "VALUES (:project, :id, :name, :note, :created_at) ON CONFLICT DO NOTHING RETURNING key",
+        "INSERT INTO experiments (project, id, name, note, created_at, location) "
+        "VALUES (:project, :id, :name, :note, :created_at, :location) ON CONFLICT DO NOTHING RETURNING key",
         project=tx.project,
         id=experiment.id,
         name=experiment.name,
         note=experiment.note,
         created_at=experiment.created_at,
+        location=experiment.location,
     )
+    if key is not None and experiment.tags:
+        put_experiment_tags(tx, key, experiment.tags)
     return key
 
 
+def put_experiment_tags(tx: Tx, key: int, tags: dict[str, str]) -> None:
+    tx.insert(
+        "experiment_tags",
+        ("experiment", "name", "value"),
+        [(key, name, value) for name, value in tags.items()],
+        otherwise="ON CONFLICT (experiment, name) DO UPDATE SET value = excluded.value",
+    )
+
+
+def drop_experiment_tags(tx: Tx, key: int, names: Iterable[str]) -> int:
+    return sum(
+        tx.run("DELETE FROM experiment_tags WHERE experiment = :key AND name = :name", key=key, name=name)
+        for name in set(names)
+    )
+
+
 def experiment_key(read: Reader, name: str) -> tuple[int, str, int | None] | None:
-    """Key, name and time of deletion of the experiment called so, by name first and by id second."""
-    for column in ("name", "id"):
+    """Key, name and time of deletion of the experiment called so: digits are an id first, other text a name."""
+    for column in ("id", "name") if name.isdecimal() else ("name",):
         row = read.one(
             f"SELECT key, name, deleted_at FROM experiments WHERE project = :project AND {column} = :value",
             project=read.project,
@@ -50,7 +70,16 @@ def experiment_key(read: Reader, name: str) -> tuple[int, str, int | None] | Non
         )
         if row:
             return row[0], row[1], row[2]
-    return None
+    return experiment_key(read, DEFAULT_ID) if name == DEFAULT else None  # it was given another name
+
+
+def refuse_deleted_experiment(name: str, deleted_at: int | None) -> None:
+    if deleted_at is not None:
+        raise Conflict(
+            f"experiment `{bounded(name)}` is in the trash",
+            hint=f"`tarmac experiments restore {bounded(name)}`",
+            detail={"state": "deleted", "experiment": bounded(name)},
+        )
 
 
 def known_experiment(read: Reader, name: str) -> tuple[int, str, int | None]:
@@ -61,9 +90,9 @@ def known_experiment(read: Reader, name: str) -> tuple[int, str, int | None]:
 
 
 def experiment(read: Reader, name: str) -> Experiment:
-    row = read.one(f"{_EXPERIMENT} WHERE key = :key", key=known_experiment(read, name)[0])
+    row = read.one(f"{EXPERIMENT} WHERE key = :key", key=known_experiment(read, name)[0])
     assert row is not None
-    return _experiment(row)
+    return as_experiments(read, [row])[0]
 
 
 def unknown_experiment(read: Reader, name: str) -> NotFound:
@@ -75,18 +104,23 @@ def unknown_experiment(read: Reader, name: str) -> NotFound:
 
 def experiments(read: Reader, after: str, limit: int, *, deleted: bool) -> list[Experiment]:
     rows = read.all(
-        f"{_EXPERIMENT} WHERE project = :project AND name > :after "
+        f"{EXPERIMENT} WHERE project = :project AND name > :after "
         f"AND deleted_at IS {'NOT NULL' if deleted else 'NULL'} ORDER BY name LIMIT :n",
         project=read.project,
         after=after,
         n=limit,
     )
-    return [_experiment(row) for row in rows]
+    return as_experiments(read, rows)
 
 
 def set_experiment_deleted(tx: Tx, key: int, before: int | None, after: int | None) -> None:
     """An experiment and its runs go into the trash, and come back, together: they share the moment, and nobody else."""
-    tx.run("UPDATE experiments SET deleted_at = :after WHERE key = :key", after=after, key=key)
+    tx.run(
+        "UPDATE experiments SET deleted_at = :after, updated_at = :now WHERE key = :key",
+        after=after,
+        now=tx.now,
+        key=key,
+    )
     same = "IS NULL" if before is None else "= :before"
     tx.run(
         f"UPDATE runs SET deleted_at = :after WHERE experiment = :key AND deleted_at {same}",
@@ -221,14 +255,20 @@ def unknown_run(id: str) -> NotFound:
     return NotFound.named("run", id, hint="`tarmac runs ls` lists them")
 
 
-def run_keys(read: Reader, ids: Sequence[str]) -> dict[str, int]:
-    """The keys of runs, each of which must exist."""
+def known_run_keys(read: Reader, ids: Sequence[str]) -> dict[str, int]:
+    """The keys of those runs that exist."""
     found: dict[str, int] = {}
     for names, values in blobs.placeholders(sorted(set(ids))):
         rows = read.all(
             f"SELECT id, key FROM runs WHERE project = :project AND id IN ({names})", project=read.project, **values
         )
         found.update(rows)
+    return found
+
+
+def run_keys(read: Reader, ids: Sequence[str]) -> dict[str, int]:
+    """The keys of runs, each of which must exist."""
+    found = known_run_keys(read, ids)
     for id in ids:
         if id not in found:
             found[id] = run_row(read, whole_id(read, id))[0]
@@ -429,8 +469,40 @@ def lengths(read: Reader, run: int, keys: Iterable[int | None]) -> dict[int, int
 
 
 def inputs(read: Reader, run: int) -> list[Input]:
-    rows = read.all("SELECT name, version, document FROM run_inputs WHERE run = :run ORDER BY name, version", run=run)
-    return [Input(name=name, version=version, about=about) for name, version, about in rows]
+    return inputs_of(read, [run]).get(run, [])
+
+
+def inputs_of(read: Reader, keys: Sequence[int]) -> dict[int, list[Input]]:
+    """The data sets and packages that runs were given."""
+    found: dict[int, list[Input]] = {}
+    for run, name, version, about, context in read.all(
+        f"SELECT run, name, version, document, context FROM run_inputs WHERE {_of('run', keys)} ORDER BY name, version",
+        run=_first(keys),
+    ):
+        found.setdefault(run, []).append(Input(name=name, version=version, about=about, context=context))
+    return found
+
+
+def moments(read: Reader, keys: Sequence[int]) -> dict[int, dict[str, tuple[float | str, int, int]]]:
+    """The newest value of each metric of runs, with its step and time."""
+    found: dict[int, dict[str, tuple[float | str, int, int]]] = {key: {} for key in keys}
+    rows = read.all(
+        f"SELECT run, key, last, last_step, last_at FROM metrics WHERE {_of('run', keys)}", run=_first(keys)
+    )
+    called = read.names.names(read, [row[1] for row in rows])
+    for run, key, last, step, at in rows:
+        found[run][called[key]] = (points.text(last), step, at)
+    return found
+
+
+def experiment_ids(read: Reader, runs: Sequence[int]) -> dict[int, str]:
+    """The ids of the experiments that runs are in, by the keys of the runs."""
+    return dict(
+        read.all(
+            f"SELECT r.key, e.id FROM runs r JOIN experiments e ON e.key = r.experiment WHERE {_of('r.key', runs)}",
+            run=_first(runs),
+        )
+    )
 
 
 def facts(read: Reader, run: int) -> Row | None:
@@ -458,8 +530,26 @@ def _list(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers)) or "NULL"
 
 
-def _experiment(row: Row) -> Experiment:
-    return Experiment(id=row[0], name=row[1], note=row[2], created_at=row[3], deleted_at=row[4])
+def as_experiments(read: Reader, rows: Sequence[Row]) -> list[Experiment]:
+    tags: dict[int, dict[str, str]] = {row[0]: {} for row in rows}
+    for key, name, value in read.all(
+        f"SELECT experiment, name, value FROM experiment_tags WHERE {_of('experiment', list(tags))} ORDER BY name",
+        run=_first(list(tags)),
+    ):
+        tags[key][name] = value
+    return [
+        Experiment(
+            id=id,
+            name=name,
+            note=note,
+            created_at=created_at,
+            deleted_at=deleted_at,
+            updated_at=updated_at,
+            location=location,
+            tags=tags[key],
+        )
+        for key, id, name, note, created_at, deleted_at, updated_at, location in rows
+    ]
 
 
 def as_run(

@@ -19,6 +19,7 @@ import msgspec
 from tarmac.core.digest import digest
 from tarmac.core.errors import Invalid
 from tarmac.store.sql import Reader, Row
+from tarmac.track.conditions import Conditions, joined
 from tarmac.track.filter import NUMERIC, Both, Compare, Either, Field, Negated, Node
 
 FEW = 2000
@@ -53,7 +54,7 @@ MLFLOW_STATUS = {
     "FAILED": "failed",
     "KILLED": "killed",
 }
-SIGNS = ("=", "!=", "<", "<=", ">", ">=")
+DELETED_IS = {"no": False, "only": True, "also": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +90,18 @@ NONE: frozenset[Compare] = frozenset()
 Sets = frozenset[Compare] | _All
 
 
-class Sql:
+class Sql(Conditions):
     """Text under construction, and its values."""
 
     def __init__(self, read: Reader, wanted: Wanted) -> None:
-        self.read = read
+        super().__init__(read)
         self.run = "r.key"
+        self.owner = "run"
+        """The column that says whose a carried row is."""
         self.given: Compare | None = None
         """The condition that all runs of the source meet, because they were gathered by it."""
-        self.values: dict[str, Any] = {"project": read.project, "silent": wanted.now - SILENT_AFTER}
+        self.values["silent"] = wanted.now - SILENT_AFTER
         self._numbers: dict[str, int] = {}
-
-    def value(self, value: Any) -> str:
-        if isinstance(value, float) and value != value:
-            value = None  # NaN compares with nothing; to Postgres it would be the largest number
-        name = f"v{len(self.values)}"
-        self.values[name] = value
-        return f":{name}"
 
     def number(self, name: str) -> int:
         """The key's number; -1, which no row has, for a name that was never used."""
@@ -119,9 +115,9 @@ class Sql:
     def passes(self, node: Node, sets: Sets) -> str:
         """A condition on the run `r`. What stands in `sets` is read once as a set, the rest is asked of each run."""
         if isinstance(node, Both):
-            return _joined([self.passes(part, sets) for part in node.parts], "AND")
+            return joined([self.passes(part, sets) for part in node.parts], "AND")
         if isinstance(node, Either):
-            return _joined([self.passes(part, sets) for part in node.parts], "OR")
+            return joined([self.passes(part, sets) for part in node.parts], "OR")
         if isinstance(node, Negated):
             return f"NOT {self.passes(node.part, sets)}"
         if node.field.kind == "attribute":
@@ -134,8 +130,8 @@ class Sql:
         if node == self.given:
             return "(1 = 1)"
         if node in sets:
-            return f"({self.run} IN (SELECT x.run FROM {table} x WHERE {where}))"
-        return f"(EXISTS (SELECT 1 FROM {table} x WHERE x.run = {self.run} AND {where}))"
+            return f"({self.run} IN (SELECT x.{self.owner} FROM {table} x WHERE {where}))"
+        return f"(EXISTS (SELECT 1 FROM {table} x WHERE x.{self.owner} = {self.run} AND {where}))"
 
     def _absence(self, node: Compare) -> Compare | None:
         if node.sign == "is null":
@@ -146,10 +142,10 @@ class Sql:
         """The table of what runs carry, and the condition on a row of it, called `row`."""
         field = node.field
         if field.kind == "dataset":
-            column = "name" if field.name == "name" else "version"
+            column = field.name if field.name in ("name", "context") else "version"
             if node.sign == "is not null":
                 return "run_inputs", f"{row}.{column} IS NOT NULL"
-            return "run_inputs", self._text(f"{row}.{column}", node)
+            return "run_inputs", self.text(f"{row}.{column}", node)
         key = f"{row}.key = {self.number(field.name)}"
         if node.sign == "is not null":
             return TABLES[field.kind], key
@@ -161,16 +157,19 @@ class Sql:
         return TABLES[field.kind], f"{key} AND {self._carried_text(row, node)}"
 
     def attribute(self, node: Compare) -> str:
-        column = ATTRIBUTE[node.field.name]
+        if node.field.name == "status":
+            node = _our_status(node)
+        return self.condition(ATTRIBUTE[node.field.name], node)
+
+    def condition(self, column: str, node: Compare) -> str:
+        """A comparison of one column."""
         if node.sign == "is null":
             return f"({column} IS NULL)"
         if node.sign == "is not null":
             return f"({column} IS NOT NULL)"
         if isinstance(node.value, float):
             return f"({column} {node.sign} {self.value(node.value)})"
-        if node.field.name == "status":
-            node = _our_status(node)
-        return f"({self._text(column, node)})"
+        return f"({self.text(column, node)})"
 
     def _carried_text(self, row: str, node: Compare) -> str:
         """A condition on a param or a tag, by its beginning where that is enough."""
@@ -180,46 +179,17 @@ class Sql:
             if len(value) < BEGINNING:  # the beginning is all there is
                 return found
             return f"{found} AND {row}.rest = {self.value(value[BEGINNING:])}"
-        whole = self._text(f"({row}.value || {row}.rest)", node)
+        whole = self.text(f"({row}.value || {row}.rest)", node)
         if sign == "in" and isinstance(value, tuple):
             beginnings = f"{row}.value IN ({', '.join(self.value(item[:BEGINNING]) for item in value)})"
             return beginnings if all(len(item) < BEGINNING for item in value) else f"{beginnings} AND {whole}"
         return whole
 
-    def _text(self, column: str, node: Compare) -> str:
-        sign, value = node.sign, node.value
-        if sign in ("in", "not in"):
-            assert isinstance(value, tuple)
-            names = ", ".join(self.value(item) for item in value)
-            return f"{column} {'NOT ' if sign == 'not in' else ''}IN ({names})"
-        assert isinstance(value, str)
-        if sign in SIGNS:
-            return f"{column} {sign} {self.value(value)}"
-        turned = "NOT " if sign.startswith("not ") else ""
-        return f"{turned}{self._like(column, value, minds_case=not sign.endswith('ilike'))}"
-
-    def _like(self, column: str, pattern: str, *, minds_case: bool) -> str:
-        if self.read.kind == "postgres":
-            return f"({column} {'LIKE' if minds_case else 'ILIKE'} {self.value(pattern)} ESCAPE '')"
-        if minds_case:  # SQLite's LIKE never does; GLOB always does
-            return f"({column} GLOB {self.value(_glob(pattern))})"
-        return f"({column} LIKE {self.value(pattern)})"
-
-
-def _joined(parts: list[str], word: str) -> str:
-    """In halves: SQLite takes expressions 1,000 levels deep, and reads `a AND b AND c` as two of them."""
-    if len(parts) == 1:
-        return parts[0]
-    middle = len(parts) // 2
-    return f"({_joined(parts[:middle], word)} {word} {_joined(parts[middle:], word)})"
-
-
-def _glob(pattern: str) -> str:
-    return "".join({"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}.get(c, c) for c in pattern)
-
 
 def _our_status(node: Compare) -> Compare:
     value = node.value
+    if value is None or isinstance(value, float):
+        return node
     if isinstance(value, tuple):
         return Compare(node.field, node.sign, tuple(MLFLOW_STATUS.get(item, item) for item in value))
     return Compare(node.field, node.sign, MLFLOW_STATUS.get(str(value), str(value)))
@@ -241,8 +211,8 @@ def page(read: Reader, wanted: Wanted, orders: Sequence[Order], limit: int, curs
     rows = None
     small = _small_sets(read, wanted, FEW)
     if not small:
-        if len(orders) == 1 and orders[0].field == NEWEST.field:
-            rows = _walk_time(read, wanted, orders[0], limit, after)
+        if (way := _along_time(orders)) is not None:
+            rows = _walk_time(read, wanted, way, limit, after)
         elif _has_index(orders[0].field):
             rows = _walk_index(read, wanted, orders, limit, after)
         if rows is None:
@@ -354,7 +324,28 @@ def _gather(
     )
 
 
-def _walk_time(read: Reader, wanted: Wanted, order: Order, limit: int, after: list[Any] | None) -> list[Row] | None:
+@dataclass(frozen=True, slots=True)
+class AlongTime:
+    """The order of the time index: by when runs started, and those of one moment by their key or by their id."""
+
+    descending: bool
+    tie: str
+    tie_descending: bool
+    columns: tuple[str, ...]
+
+
+def _along_time(orders: Sequence[Order]) -> AlongTime | None:
+    if not orders or orders[0].field != NEWEST.field:
+        return None
+    descending = orders[0].descending
+    if len(orders) == 1:
+        return AlongTime(descending, "r.key", descending, ("r.started_at",))
+    if len(orders) == 2 and orders[1].field == Field("attribute", "id"):
+        return AlongTime(descending, "r.id", orders[1].descending, ("r.started_at", "r.id"))
+    return None
+
+
+def _walk_time(read: Reader, wanted: Wanted, order: AlongTime, limit: int, after: list[Any] | None) -> list[Row] | None:
     """Along the time index, through a window; then through a wider one, if what was found says that it will do."""
     rows, all_seen = _time_window(read, wanted, order, limit, after, WINDOW)
     if len(rows) == limit or all_seen:
@@ -367,30 +358,42 @@ def _walk_time(read: Reader, wanted: Wanted, order: Order, limit: int, after: li
 
 
 def _time_window(
-    read: Reader, wanted: Wanted, order: Order, limit: int, after: list[Any] | None, width: int
+    read: Reader, wanted: Wanted, order: AlongTime, limit: int, after: list[Any] | None, width: int
 ) -> tuple[list[Row], bool]:
     """The first that pass among the first so many runs, and whether those were all."""
     sql = Sql(read, wanted)
-    sign, way = ("<", "DESC") if order.descending else (">", "ASC")
+    way = "DESC" if order.descending else "ASC"
+    tie_way = "DESC" if order.tie_descending else "ASC"
     chosen = "r.project = :project"
     if wanted.experiments is not None and len(wanted.experiments) == 1:
         chosen = f"r.experiment = {wanted.experiments[0]}"
     if after is not None:
-        chosen += f" AND (r.started_at, r.key) {sign} ({sql.value(after[-2])}, {sql.value(after[-1])})"
-    order_by = f"r.started_at {way}, r.key {way}"
+        tie = after[-1] if order.tie == "r.key" else after[1]
+        chosen += f" AND {_beyond(sql, order, after[-2], tie, behind=True)}"
+    order_by = f"r.started_at {way}, {order.tie} {tie_way}"
     edge = read.one(
-        f"SELECT r.started_at, r.key FROM runs r WHERE {chosen} ORDER BY {order_by} LIMIT 1 OFFSET {width - 1}",
+        f"SELECT r.started_at, {order.tie} FROM runs r WHERE {chosen} ORDER BY {order_by} LIMIT 1 OFFSET {width - 1}",
         **sql.values,
     )
     if edge is not None:
-        back = ">=" if order.descending else "<="
-        chosen += f" AND (r.started_at, r.key) {back} ({sql.value(edge[0])}, {sql.value(edge[1])})"
+        chosen += f" AND {_beyond(sql, order, edge[0], edge[1], behind=False)}"
     rows = read.all(
-        f"SELECT r.started_at, r.started_at, r.key FROM runs r WHERE {chosen} AND {base(sql, wanted, NONE)} "
-        f"ORDER BY {order_by} LIMIT {limit}",
+        f"SELECT {', '.join(order.columns)}, r.started_at, r.key FROM runs r "
+        f"WHERE {chosen} AND {base(sql, wanted, NONE)} ORDER BY {order_by} LIMIT {limit}",
         **sql.values,
     )
     return rows, edge is None
+
+
+def _beyond(sql: Sql, order: AlongTime, moment: int, tie: Any, *, behind: bool) -> str:
+    """The runs behind a place in the order, or those up to it, with it."""
+    at, its = sql.value(moment), sql.value(tie)
+    sign = "<" if order.descending == behind else ">"
+    if order.descending == order.tie_descending:
+        return f"(r.started_at, {order.tie}) {sign}{'' if behind else '='} ({at}, {its})"
+    tie_sign = f"{'<' if order.tie_descending == behind else '>'}{'' if behind else '='}"
+    # the first condition is what the index is read by
+    return f"r.started_at {sign}= {at} AND (r.started_at {sign} {at} OR {order.tie} {tie_sign} {its})"
 
 
 INDEXES = {"metric": "metrics_by_value", "param": "params_by_value", "tag": "tags_by_value"}
