@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
+
+from tarmac.core.errors import Invalid, bounded
+
+UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
 
 def now() -> int:
@@ -20,3 +25,19 @@ def iso(milliseconds: int | None) -> str:
     except (OverflowError, OSError, ValueError):
         return f"{milliseconds} ms"
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment(text: str) -> int:
+    """A time as people write it: a date or time in UTC or with its zone, `-7d` from now, or milliseconds since 1970."""
+    if re.fullmatch(r"[+-]?\d{1,9}[smhdw]", text):
+        return now() + int(text[:-1]) * UNITS[text[-1]]
+    if re.fullmatch(r"\d{9,18}", text):
+        return int(text)
+    try:
+        found = datetime.fromisoformat(text)
+        return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise Invalid(
+            f"`{bounded(text)}` is not a time",
+            hint="like 2026-11-20, 2026-11-20T14:03, -7d, or milliseconds since 1970",
+        ) from None

@@ -103,6 +103,7 @@ def list_files(request: ops.ListFiles, read: Reader) -> ops.FilePage:
 
 @handles(ops.DeleteManifest)
 def delete_manifest(request: ops.DeleteManifest, tx: Tx) -> Manifest:
+    manifests.refuse_needed(tx, request.id)
     return manifests.delete(tx, request.id)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from tarmac.core.digest import digest
-from tarmac.core.errors import Invalid, NotFound, bounded
+from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
 from tarmac.core.ids import time_ordered
 from tarmac.store.blobs import rows as blobs
 from tarmac.store.records import File, Manifest
 from tarmac.store.sql import Reader, Row, Tx
 
 COLUMNS = "id, kind, digest, files, size, created_at"
+HOLDERS: list[Callable[[Tx, str], str | None]] = []
+"""Who may need a manifest: each names the thing that does, or nothing; stages add their own."""
 
 
 def commit(tx: Tx, kind: str, files: Sequence[File]) -> Manifest | list[str]:
@@ -93,6 +95,13 @@ def newest(read: Reader, before: str, limit: int) -> list[Manifest]:
         n=limit,
     )
     return [_manifest(row) for row in rows]
+
+
+def refuse_needed(tx: Tx, id: str) -> None:
+    """A list that something else is made of goes with that thing, not by itself."""
+    for holder in HOLDERS:
+        if thing := holder(tx, id):
+            raise Conflict(f"manifest {bounded(id)} is what {thing} is made of", hint="it goes when that is purged")
 
 
 def delete(tx: Tx, id: str) -> Manifest:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from tarmac.core.clock import now
+from tarmac.core.clock import UNITS, now
 from tarmac.core.errors import Invalid, bounded, nearest
 
 Kind = Literal["metric", "param", "tag", "dataset", "attribute"]
@@ -51,7 +51,6 @@ ATTRIBUTES: dict[str, str] = {
 }  # fmt: skip
 NUMERIC = {"started", "ended", "duration"}
 DATASET = {"name", "version", "digest", "context"}
-UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 

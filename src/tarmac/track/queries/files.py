@@ -27,6 +27,19 @@ def every(read: Reader, run: int, after: str, limit: int) -> list[Artifact]:
     return [Artifact(path=path, size=size, digest=digest, at=at) for path, size, digest, at in rows]
 
 
+def below(read: Reader, run: int, path: str, limit: int) -> list[Artifact]:
+    """The files at every depth of a folder; of all of them for the top."""
+    rows = read.all(
+        "SELECT path, size, digest, at FROM artifacts WHERE run = :run AND path >= :low AND path < :high "
+        "ORDER BY path LIMIT :n",
+        run=run,
+        low=f"{path}/" if path else "",
+        high=f"{path}0" if path else "\U0010ffff",  # "0" follows "/"
+        n=limit,
+    )
+    return [Artifact(path=path, size=size, digest=digest, at=at) for path, size, digest, at in rows]
+
+
 def folder(read: Reader, run: int, path: str, after: str, limit: int) -> list[Artifact]:
     """What lies directly in a folder: files, and folders with the size of all below them."""
     prefix = f"{path}/" if path else ""

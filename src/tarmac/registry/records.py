@@ -1,0 +1,119 @@
+"""What was kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+PackageState = Literal["pending", "ready", "failed"]
+Stage = Literal["None", "Staging", "Production", "Archived"]
+Way = Literal["promote", "rollback", "retire"]
+Part = Literal["output", "input"]
+Number = Annotated[
+    float | Literal["NaN", "Infinity", "-Infinity"], Meta(description="a number; NaN and infinities as text")
+]
+
+
+class PackageMetric(msgspec.Struct, frozen=True, kw_only=True):
+    """How well a package did, measured by which run, on which data."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=250)]
+    value: Number
+    step: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
+    at: Annotated[int, Meta(ge=0, le=2**62, description="milliseconds since 1970; 0 is now")] = 0
+    run: Annotated[str, Meta(max_length=250)] = ""
+    data: Annotated[str, Meta(max_length=500)] = ""
+    data_digest: Annotated[str, Meta(max_length=100)] = ""
+
+
+class Package(msgspec.Struct, frozen=True, kw_only=True):
+    """An immutable bundle that can predict. `digest` proves all its files once it is `ready`."""
+
+    id: str
+    name: str
+    kind: str
+    state: PackageState
+    run: str | None
+    experiment: str | None
+    manifest: str | None
+    digest: str | None
+    files: int
+    size: int
+    actor: str
+    created_at: int
+    updated_at: int
+    deleted_at: int | None = None
+    document: dict[str, Any] = {}
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    metrics: list[PackageMetric] = []
+    versions: list[str] = []
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """A name with numbered versions. `aliases` says which number each of them points to."""
+
+    id: str
+    name: str
+    note: str
+    latest: int | None
+    aliases: dict[str, int]
+    actor: str
+    created_at: int
+    updated_at: int
+    deleted_at: int | None = None
+    tags: dict[str, str] = {}
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """A numbered reference to a package, or to a place outside, and the aliases that point to it."""
+
+    id: str
+    model: str
+    number: int
+    aliases: list[str]
+    stage: Stage
+    state: PackageState
+    package: str | None
+    digest: str | None
+    source: str
+    run: str | None
+    link: str
+    note: str
+    actor: str
+    created_at: int
+    updated_at: int
+    tags: dict[str, str] = {}
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """One move of an alias: when, from which version to which, by whom and why. Null is nowhere."""
+
+    id: str
+    at: int
+    alias: str
+    how: Way
+    before: int | None
+    after: int | None
+    actor: str
+    reason: str
+    evidence: dict[str, Any] = {}
+
+
+class PackageRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that made a package, or was given it."""
+
+    run: str
+    package: str
+    part: Part
+    step: int
+
+
+class Purged(msgspec.Struct, frozen=True, kw_only=True):
+    """How much went, and what stayed because something needs it."""
+
+    packages: int
+    bytes: int
+    kept: list[str] = []
