@@ -139,6 +139,7 @@ class ListPackages(Query[PackagePage], frozen=True, kw_only=True):
     filter: Filter = ""
     order: Orders = []
     experiment: Annotated[list[Name], Meta(max_length=1000, description="ids; none means all")] = []
+    data: Annotated[list[Name], Meta(max_length=100, description="measured on one of these: NAME or NAME@DIGEST")] = []
     deleted: Deleted = "no"
     limit: Limit = 100
     cursor: Cursor = ""
@@ -146,9 +147,10 @@ class ListPackages(Query[PackagePage], frozen=True, kw_only=True):
 
 @operation("packages.files", needs="read", positional=("id",))
 class ListPackageFiles(Query[PackageFiles], frozen=True, kw_only=True):
-    """The files of a package, by path."""
+    """The files of a package, or of a folder in it, by path."""
 
     id: Id
+    folder: Folder = ""
     after: Annotated[str, Meta(max_length=4096)] = ""
     limit: Limit = 1000
 
@@ -284,6 +286,7 @@ class AddVersion(Command[Version], frozen=True, kw_only=True):
     run: RunName | None = None
     folder: Annotated[Folder | None, Meta(description="a folder of the run, made a package; empty for all")] = None
     source: Annotated[Text, Meta(description="where it comes from, as its maker wrote it")] = ""
+    location: Annotated[Text, Meta(description="where its bytes are outside; by default its source")] = ""
     link: Text = ""
     note: Note = ""
     tags: Texts = {}

@@ -79,6 +79,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     package: str | None
     digest: str | None
     source: str
+    location: str
     run: str | None
     link: str
     note: str

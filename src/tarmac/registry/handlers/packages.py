@@ -195,6 +195,7 @@ def list_packages(request: ops.ListPackages, read: Reader) -> ops.PackagePage:
         search.orders_of(search.PACKAGES, request.order),
         request.limit,
         request.cursor,
+        request.data,
     )
     return ops.PackagePage(packages=rows.by_keys(read, found.keys), next=found.next)
 
@@ -204,9 +205,9 @@ def list_files(request: ops.ListPackageFiles, read: Reader) -> ops.PackageFiles:
     key, *_ = found = rows.row(read, request.id)
     package = rows.as_package(found)
     if package.manifest is not None:
-        files = manifests.files(read, package.manifest, request.after, request.limit)
+        files = rows.sealed_files(read, package.manifest, request.folder, request.after, request.limit)
     else:
-        files = rows.loose_files(read, key, request.after, request.limit)
+        files = rows.loose_files(read, key, request.folder, request.after, request.limit)
     return ops.PackageFiles(files=files, next=files[-1].path if len(files) == request.limit else None)
 
 

@@ -35,8 +35,10 @@ def add_version(request: ops.AddVersion, tx: Tx) -> Version:
         run = run or made_by
     elif request.folder is not None:
         package = _packed(tx, request)
+    location = "" if package is not None else request.location or request.source
     fields = {
-        "package": package, "source": request.source, "run": run, "link": request.link, "note": request.note,
+        "package": package, "source": request.source, "location": location, "run": run, "link": request.link,
+        "note": request.note,
     }  # fmt: skip
     return _add(tx, model, request.name, fields, request.tags)
 
@@ -86,6 +88,7 @@ def copy_version(request: ops.CopyVersion, tx: Tx) -> Version:
     fields = {
         "package": package,
         "source": f"models:/{source.model}/{source.number}",
+        "location": source.location,
         "run": source.run,
         "link": source.link,
         "note": source.note,

@@ -18,8 +18,8 @@ from tarmac.store.sql import Reader, Row, Tx
 NEAREST_AMONG = 1000
 MODEL = "key, id, name, note, actor, created_at, updated_at, deleted_at"
 VERSION = (
-    "v.key, v.id, m.name, v.number, v.stage, p.state, p.id, p.digest, v.source, v.run, v.link, v.note, v.actor, "
-    "v.created_at, v.updated_at"
+    "v.key, v.id, m.name, v.number, v.stage, p.state, p.id, p.digest, v.source, v.location, v.run, v.link, v.note, "
+    "v.actor, v.created_at, v.updated_at"
 )
 VERSIONS = "versions v JOIN models m ON m.key = v.model LEFT JOIN packages p ON p.key = v.package"
 MOVE = "id, at, alias, how, from_number, to_number, actor, reason, evidence"
@@ -243,11 +243,11 @@ def add_version(tx: Tx, model: int, fields: dict[str, Any]) -> tuple[int, int]:
         now=tx.now,
         key=model,
     )
-    names = ("package", "source", "run", "link", "note")
+    names = ("package", "source", "location", "run", "link", "note")
     key: int = tx.value(
-        "INSERT INTO versions (project, id, model, number, stage, package, source, run, link, note, actor, created_at, "
-        "updated_at) VALUES (:project, :id, :model, :number, 'None', :package, :source, :run, :link, :note, :actor, "
-        ":now, :now) RETURNING key",
+        "INSERT INTO versions (project, id, model, number, stage, package, source, location, run, link, note, actor, "
+        "created_at, updated_at) VALUES (:project, :id, :model, :number, 'None', :package, :source, :location, :run, "
+        ":link, :note, :actor, :now, :now) RETURNING key",
         project=tx.project,
         id=time_ordered(),
         model=model,
@@ -274,12 +274,13 @@ def versions_by_key(read: Reader, keys: Sequence[int]) -> list[Version]:
 
 def _version(row: Row, aliases: list[str], tags: dict[str, str]) -> Version:
     (
-        _, id, model, number, stage, state, package, digest, source, run, link, note, actor, created_at, updated_at,
+        _, id, model, number, stage, state, package, digest, source, location, run, link, note, actor, created_at,
+        updated_at,
     ) = row  # fmt: skip
     return Version(
         id=id, model=model, number=number, aliases=aliases, stage=stage, state=state or "ready", package=package,
-        digest=digest, source=source, run=run, link=link, note=note, actor=actor, created_at=created_at,
-        updated_at=updated_at, tags=tags,
+        digest=digest, source=source, location=location, run=run, link=link, note=note, actor=actor,
+        created_at=created_at, updated_at=updated_at, tags=tags,
     )  # fmt: skip
 
 

@@ -144,14 +144,47 @@ def set_deleted(tx: Tx, key: int, at: int | None) -> None:
 # --- files before they are sealed ---
 
 
-def loose_files(read: Reader, key: int, after: str = "", limit: int = 1_000_000) -> list[File]:
+def loose_files(read: Reader, key: int, folder: str = "", after: str = "", limit: int = 1_000_000) -> list[File]:
+    return _files(read, "package_files", "package = :of", key, folder, after, limit)
+
+
+def sealed_files(read: Reader, manifest: str, folder: str, after: str, limit: int) -> list[File]:
+    key = read.value(
+        "SELECT key FROM manifests WHERE project = :project AND id = :id", project=read.project, id=manifest
+    )
+    return _files(read, "manifest_files", "manifest = :of", key, folder, after, limit)
+
+
+def _files(read: Reader, table: str, whose: str, of: int, folder: str, after: str, limit: int) -> list[File]:
     rows = read.all(
-        "SELECT path, digest, size FROM package_files WHERE package = :key AND path > :after ORDER BY path LIMIT :n",
-        key=key,
-        after=after,
+        f"SELECT path, digest, size FROM {table} WHERE {whose} AND path > :after AND path < :high "
+        "ORDER BY path LIMIT :n",
+        of=of,
+        after=max(after, f"{folder}/") if folder else after,
+        high=f"{folder}0" if folder else "\U0010ffff",  # "0" follows "/"
         n=limit,
     )
     return [File(path=path, digest=digest, size=size) for path, digest, size in rows]
+
+
+def digest_of(read: Reader, id: str, path: str) -> str:
+    """The blob behind one file of a package."""
+    key, *_ = found = row(read, id)
+    package = as_package(found)
+    if package.manifest is None:
+        table, where = "package_files", "package = :key"
+    else:
+        table, where = "manifest_files", "manifest = (SELECT key FROM manifests WHERE project = :project AND id = :id)"
+    digest: str | None = read.value(
+        f"SELECT digest FROM {table} WHERE {where} AND path = :path",
+        key=key,
+        project=read.project,
+        id=package.manifest,
+        path=path,
+    )
+    if digest is None:
+        raise NotFound.named("file", path, hint="`tarmac packages files ID` lists them")
+    return digest
 
 
 def put_files(tx: Tx, key: int, files: Sequence[File]) -> None:

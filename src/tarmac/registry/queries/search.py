@@ -135,14 +135,17 @@ def orders_of(table: Table, asked: Sequence[str]) -> list[Order]:
 
 def page(
     read: Reader, table: Table, node: Node | None, where: Sequence[str], values: Mapping[str, Any],
-    orders: Sequence[Order], limit: int, cursor: str,
+    orders: Sequence[Order], limit: int, cursor: str, data: Sequence[str] = (),
 ) -> Page:  # fmt: skip
-    """`where` and its `values` say which things are looked through; `node` is the filter."""
-    sql = _Sql(read, table)
+    """`where` and its `values` say which things are looked through; `node` is the filter. With `data`, only metrics
+    count that were measured on one of these."""
+    sql = _Sql(read, table, data)
     sql.values.update(values)
     conditions = ["x.project = :project", *where]
     if node is not None:
         conditions.append(sql.passes(node))
+    if data:
+        conditions.append(sql.measured())
     columns = [sql.sorted_by(order.field) for order in orders]
     after = _read_cursor(cursor, table, orders)
     if after is not None:
@@ -161,9 +164,24 @@ def page(
 
 
 class _Sql(Conditions):
-    def __init__(self, read: Reader, table: Table) -> None:
+    def __init__(self, read: Reader, table: Table, data: Sequence[str]) -> None:
         super().__init__(read)
         self._table = table
+        self._data = data
+
+    def measured(self) -> str:
+        """That there is a metric which was measured on the right data."""
+        carried, owner = self._table.texts["metric"]
+        return f"(EXISTS (SELECT 1 FROM {carried} c WHERE c.{owner} = {self._table.key}{self._on_data()}))"
+
+    def _on_data(self) -> str:
+        if not self._data:
+            return ""
+        ways = []
+        for name, mark, version in (text.partition("@") for text in self._data):
+            same = f"c.data = {self.value(name)}"
+            ways.append(f"({same} AND c.data_digest = {self.value(version)})" if mark else same)
+        return f" AND ({' OR '.join(ways)})"
 
     def passes(self, node: Node) -> str:
         if isinstance(node, Both):
@@ -181,6 +199,8 @@ class _Sql(Conditions):
         _refuse_aggregate(node.field)
         carried, owner = self._table.texts[node.field.kind]
         where = f"c.{owner} = {self._table.key} AND c.name = {self.value(node.field.name)}"
+        if node.field.kind == "metric":
+            where += self._on_data()
         if node.sign != "is not null":
             where += f" AND {self._compared('c.value', node)}"
         return f"(EXISTS (SELECT 1 FROM {carried} c WHERE {where}))"
@@ -206,7 +226,7 @@ class _Sql(Conditions):
         carried, owner = self._table.texts[wanted.kind]
         named = f"FROM {carried} c WHERE c.{owner} = {self._table.key} AND c.name = {self.value(wanted.name)}"
         if wanted.kind == "metric":  # one with many values counts with its newest
-            named += " ORDER BY c.at DESC, c.step DESC LIMIT 1"
+            named += f"{self._on_data()} ORDER BY c.at DESC, c.step DESC LIMIT 1"
         return f"(SELECT c.value {named})"
 
 

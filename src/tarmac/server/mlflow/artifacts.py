@@ -17,7 +17,7 @@ from tarmac.core.ids import time_ordered
 from tarmac.door.dispatch import Door
 from tarmac.server import stream
 from tarmac.server.inflow import Lender
-from tarmac.server.mlflow import checks
+from tarmac.server.mlflow import checks, packages
 from tarmac.server.mlflow.errors import Refusal, absent, invalid, missing_value
 from tarmac.server.mlflow.messages import Answer, Reader, Request
 from tarmac.server.mlflow.routes import Call, method
@@ -44,10 +44,11 @@ _PROXIED = re.compile(r"\d{1,64}/([0-9a-f]{32})/artifacts(?:/(.*))?", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a path of the proxy leads: into a run, or among the files that belong to none."""
+    """Where a path of the proxy leads: into a run, into a package, or among the files that belong to neither."""
 
     run: str | None
     path: str
+    package: str | None = None
 
 
 class Shown(Answer):
@@ -174,6 +175,12 @@ class Files:
             (b"cache-control", b"no-cache"),
         )
         try:
+            if place.package is not None:
+                digest = await packages.digest_at(call, place.package, place.path)
+                if digest is None:
+                    raise absent(f"No such artifact: '{place.path}'")
+                await stream.get_blob(self._door, digest, call.project, call.actor, verb, headers, send, described)
+                return
             await stream.get_file(
                 self._door, place.run, place.path, call.project, call.actor, verb, headers, send, described
             )
@@ -193,13 +200,17 @@ class Files:
         if not place.path:
             raise invalid("Invalid path")
         file = File(path=place.path, digest=digest, size=size)
-        if place.run is None:
+        if place.package is not None:
+            await packages.attach(call, place.package, file)
+        elif place.run is None:
             await call(ops.PutFiles(files=[file]))
         else:
             with guarded(place.run):
                 await call(ops.AttachFiles(id=place.run, files=[file]))
 
     async def _delete(self, call: Call, place: Place) -> None:
+        if place.package is not None:
+            raise Refusal("INVALID_STATE", "files of a logged model are not removed one by one: delete the model")
         try:
             if place.run is None:
                 if not place.path:
@@ -221,6 +232,9 @@ class Files:
         found: list[Artifact] = []
         after: str | None = ""
         while after is not None:
+            if place.package is not None:
+                found = packages.direct(await packages.files(call, place.package, place.path), place.path)
+                break
             if place.run is None:
                 page = await call(ops.ListFiles(folder=place.path, after=after))
             else:
@@ -309,6 +323,8 @@ def _credentials(request: Begin, path: str, base: str, headers: dict[bytes, byte
 
 def place_of(path: str) -> Place:
     found = safe(path, may_be_root=True)
+    if of_package := packages.PROXIED.fullmatch(found):
+        return Place(None, of_package[2] or "", of_package[1])
     match = _PROXIED.fullmatch(found)
     return Place(match[1], safe(match[2] or "", may_be_root=True)) if match else Place(None, found)
 
@@ -348,6 +364,11 @@ def _joined(folder: str, name: str) -> str:
     """The path of an upload in parts: the address names the folder, and the body the file, as its sender has it."""
     name = re.split(r"[/\\]", name)[-1]
     return f"{folder}/{name}" if folder else name
+
+
+def listed(found: Sequence[Artifact]) -> list[Shown]:
+    """Files and folders by their whole path."""
+    return _shown(found, "")
 
 
 def _shown(found: Sequence[Artifact], prefix: str) -> list[Shown]:

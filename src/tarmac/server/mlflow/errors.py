@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tarmac.core.errors import Conflict, NotFound, TarmacError, TooLarge, WrongContent, bounded
+from tarmac.core.errors import Conflict, NotFound, Refused, TarmacError, TooLarge, WrongContent, bounded
 
 LONGEST_SHOWN = 500
 SEE_DOCS = "See the API docs for more information about request parameters."
@@ -14,6 +14,7 @@ STATUS = {
     "BAD_REQUEST": 400,
     "INVALID_PARAMETER_VALUE": 400,
     "RESOURCE_ALREADY_EXISTS": 400,
+    "INVALID_STATE": 400,
     "UNAUTHENTICATED": 401,
     "PERMISSION_DENIED": 403,
     "RESOURCE_DOES_NOT_EXIST": 404,
@@ -72,6 +73,8 @@ def translate(error: Exception) -> tuple[int, str, str]:
     if isinstance(error, Conflict):
         exists = error.detail.get("kind") is not None or "in the trash and keeps its name" in message
         return 400, "RESOURCE_ALREADY_EXISTS" if exists else "INVALID_PARAMETER_VALUE", message
+    if isinstance(error, Refused):
+        return 400, "INVALID_STATE", message
     if isinstance(error, WrongContent):
         return 400, "INVALID_PARAMETER_VALUE", message
     if error.status in _BY_STATUS:

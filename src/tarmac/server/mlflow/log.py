@@ -8,14 +8,17 @@ from typing import Any
 import msgspec
 
 from tarmac.core.errors import Conflict
+from tarmac.registry.records import PackageMetric
 from tarmac.server.mlflow import checks
 from tarmac.server.mlflow.errors import absent, invalid, invalid_value, missing_value
 from tarmac.server.mlflow.experiments import Tag
 from tarmac.server.mlflow.inputs import GivenInput, uses
+from tarmac.server.mlflow.logged import Linked, link, measured
 from tarmac.server.mlflow.messages import Long
 from tarmac.server.mlflow.routes import Call, method
 from tarmac.server.mlflow.runs import NAME_TAG, NOTE_TAG, ByRun, guarded, read, tags_of
 from tarmac.track import operations as ops
+from tarmac.track import points
 
 MOST_METRICS, MOST_PARAMS, MOST_TAGS, MOST_TOGETHER = 1000, 100, 100, 1000
 
@@ -25,6 +28,9 @@ class Metric(msgspec.Struct):
     value: float | None = None
     timestamp: Long | None = None
     step: Long | None = None
+    model_id: str | None = None
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
 
 
 class Param(msgspec.Struct):
@@ -37,6 +43,9 @@ class LogMetric(ByRun):
     value: float | None = None
     timestamp: Long | None = None
     step: Long | None = None
+    model_id: str | None = None
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
 
 
 class LogParam(ByRun):
@@ -56,13 +65,17 @@ class LogBatch(ByRun):
 
 class LogInputs(ByRun):
     datasets: list[GivenInput] | None = None
-    models: list[msgspec.Raw] | None = None
+    models: list[Linked] | None = None
 
 
 @method("POST", "runs/log-metric")
 async def log_metric(call: Call, request: LogMetric) -> None:
-    one = Metric(request.key, request.value, request.timestamp, request.step)
+    one = Metric(
+        request.key, request.value, request.timestamp, request.step, request.model_id, request.dataset_name,
+        request.dataset_digest,
+    )  # fmt: skip
     await _log(call, request.run, [_point(one, "")])
+    await _measured(call, request.run, [one])
 
 
 @method("POST", "runs/log-parameter")
@@ -111,16 +124,36 @@ async def log_batch(call: Call, request: LogBatch) -> None:
             "value per param key."
         )
     await _log(call, run, points, given, tags_of(tags))
+    await _measured(call, run, metrics)
 
 
 @method("POST", "runs/log-inputs")
 async def log_inputs(call: Call, request: LogInputs) -> None:
     run = request.run
     if request.models:
-        raise invalid("models as inputs of a run are not recorded yet")
+        await link(call, run, request.models, "input")
     with guarded(run):
         for one in uses(run, request.datasets or []):
             await call(one)
+
+
+async def _measured(call: Call, run: str, metrics: list[Metric]) -> None:
+    """Metrics that name a model are said of it too, with the data they were measured on."""
+    if any(metric.model_id for metric in metrics):
+        await measured(call, run, [(metric.model_id, _said(metric)) for metric in metrics])
+
+
+def _said(metric: Metric) -> PackageMetric:
+    assert metric.key is not None
+    assert metric.value is not None
+    return PackageMetric(
+        name=metric.key,
+        value=points.text(metric.value),  # type: ignore[arg-type]
+        step=metric.step or 0,
+        at=metric.timestamp or 0,
+        data=metric.dataset_name or "",
+        data_digest=metric.dataset_digest or "",
+    )
 
 
 def _points(metrics: list[Metric]) -> list[ops.Point]:

@@ -17,13 +17,14 @@ from tarmac.server.mlflow.messages import Reader, Request
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
-NOUNS = ("artifacts", "experiments", "log", "logged", "metrics", "runs", "search", "server")
+NOUNS = (
+    "artifacts", "experiments", "log", "logged", "metrics", "models", "runs", "search", "server", "versions",
+)  # fmt: skip
 # what MLflow has and tarmac does not speak (yet): a client is told so at once
 NOT_YET = (
     "assessments", "datasets", "demo", "gateway", "gateway-proxy",
-    "get-online-trace-details", "get-trace-artifact", "issues", "jobs", "label-schemas", "logged-models", "mcp-servers",
-    "model-versions", "prompt-optimization", "prompts", "registered-models", "review-queues",
-    "runs/create-promptlab-run", "runs/outputs", "scorers", "traces", "ui-telemetry",
+    "get-online-trace-details", "get-trace-artifact", "issues", "jobs", "label-schemas", "mcp-servers",
+    "prompt-optimization", "prompts", "review-queues", "runs/create-promptlab-run", "scorers", "traces", "ui-telemetry",
     "unified-traces", "webhooks", "workspaces",
 )  # fmt: skip
 
@@ -73,8 +74,6 @@ def method(verb: str, path: str) -> Callable[[F], F]:
     def declare(function: F) -> F:
         hints = get_type_hints(function)
         request = hints.get("request", Request)
-        if (verb, path) in _METHODS:
-            raise TypeError(f"{verb} {path} is declared twice")
         _METHODS[verb, path] = Method(verb, path, Reader(request), function)
         return function
 

@@ -99,6 +99,7 @@ CREATE TABLE model_tags (
     PRIMARY KEY (model, name)
 ) {without_rowid};
 
+-- `source` is where a version comes from, as its maker wrote it, and `location` where its bytes are outside of tarmac
 CREATE TABLE versions (
     key {key},
     project {int} NOT NULL REFERENCES projects (key),
@@ -108,6 +109,7 @@ CREATE TABLE versions (
     stage {text} NOT NULL,
     package {int} REFERENCES packages (key),
     source {text} NOT NULL,
+    location {text} NOT NULL,
     run {text},
     link {text} NOT NULL,
     note {text} NOT NULL,
