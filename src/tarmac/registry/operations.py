@@ -147,7 +147,7 @@ class ListPackages(Query[PackagePage], frozen=True, kw_only=True):
 
 @operation("packages.files", needs="read", positional=("id",))
 class ListPackageFiles(Query[PackageFiles], frozen=True, kw_only=True):
-    """The files of a package, or of a folder in it, by path."""
+    """The files of a package, or what of it is a path or lies below it."""
 
     id: Id
     folder: Folder = ""

@@ -156,35 +156,17 @@ def sealed_files(read: Reader, manifest: str, folder: str, after: str, limit: in
 
 
 def _files(read: Reader, table: str, whose: str, of: int, folder: str, after: str, limit: int) -> list[File]:
+    below = "AND (path = :folder OR (path > :low AND path < :high))" if folder else ""
     rows = read.all(
-        f"SELECT path, digest, size FROM {table} WHERE {whose} AND path > :after AND path < :high "
-        "ORDER BY path LIMIT :n",
+        f"SELECT path, digest, size FROM {table} WHERE {whose} AND path > :after {below} ORDER BY path LIMIT :n",
         of=of,
-        after=max(after, f"{folder}/") if folder else after,
-        high=f"{folder}0" if folder else "\U0010ffff",  # "0" follows "/"
+        after=after,
+        folder=folder,
+        low=f"{folder}/",
+        high=f"{folder}0",  # "0" follows "/"
         n=limit,
     )
     return [File(path=path, digest=digest, size=size) for path, digest, size in rows]
-
-
-def digest_of(read: Reader, id: str, path: str) -> str:
-    """The blob behind one file of a package."""
-    key, *_ = found = row(read, id)
-    package = as_package(found)
-    if package.manifest is None:
-        table, where = "package_files", "package = :key"
-    else:
-        table, where = "manifest_files", "manifest = (SELECT key FROM manifests WHERE project = :project AND id = :id)"
-    digest: str | None = read.value(
-        f"SELECT digest FROM {table} WHERE {where} AND path = :path",
-        key=key,
-        project=read.project,
-        id=package.manifest,
-        path=path,
-    )
-    if digest is None:
-        raise NotFound.named("file", path, hint="`tarmac packages files ID` lists them")
-    return digest
 
 
 def put_files(tx: Tx, key: int, files: Sequence[File]) -> None:

@@ -37,8 +37,13 @@ class ShownInput(Answer, kw_only=True):
     dataset: Dataset
 
 
+class ModelInput(Answer):
+    model_id: str
+
+
 class ShownInputs(Answer):
     dataset_inputs: list[ShownInput] = []
+    model_inputs: list[ModelInput] = []
 
 
 class GivenTag(Request):

@@ -83,11 +83,9 @@ async def attach(call: Call, id: str, file: File) -> None:
 
 async def digest_at(call: Call, id: str, path: str) -> str | None:
     """The digest of one file."""
-    above = path.rpartition("/")[0]
-    for file in await files(call, id, above):
-        if file.path == path:
-            return file.digest
-    return None
+    with guarded(id):
+        found = (await call(ops.ListPackageFiles(id=id, folder=path, limit=1))).files
+    return found[0].digest if found and found[0].path == path else None
 
 
 async def files(call: Call, id: str, folder: str) -> list[File]:
@@ -106,6 +104,8 @@ def direct(found: Sequence[File], folder: str) -> list[Artifact]:
     prefix = f"{folder}/" if folder else ""
     shown: dict[str, Artifact] = {}
     for file in found:
+        if file.path == folder:  # it is a file itself
+            continue
         head, mark, _ = file.path[len(prefix) :].partition("/")
         name = prefix + head
         if not mark:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tarmac.core.errors import Conflict, NotFound, TarmacError
+from tarmac.registry.operations import ListPackageRuns
 from tarmac.server.mlflow import checks
 from tarmac.server.mlflow.errors import invalid, invalid_value, is_absent
 from tarmac.server.mlflow.experiments import DEFAULT_ID, ShownTag, Tag
-from tarmac.server.mlflow.inputs import ShownInputs, shown_inputs
+from tarmac.server.mlflow.inputs import ModelInput, ShownInputs, shown_inputs
 from tarmac.server.mlflow.messages import Answer, Long, Request
 from tarmac.server.mlflow.routes import Call, method
 from tarmac.track import operations as ops
@@ -52,10 +53,20 @@ class Data(Answer):
     tags: list[ShownTag] = []
 
 
+class ModelOutput(Answer):
+    model_id: str
+    step: int
+
+
+class Outputs(Answer):
+    model_outputs: list[ModelOutput] = []
+
+
 class ShownRun(Answer):
     info: Info
     data: Data
     inputs: ShownInputs
+    outputs: Outputs | None = None
 
 
 class One(Answer):
@@ -144,7 +155,7 @@ async def create(call: Call, request: Create) -> One:
 
 @method("GET", "runs/get")
 async def get(call: Call, request: ByRun) -> One:
-    return One(run=shown(await read(call, request.run)))
+    return One(run=(await with_models(call, [shown(await read(call, request.run))]))[0])
 
 
 @method("POST", "runs/update")
@@ -186,6 +197,24 @@ async def delete(call: Call, request: ByRun) -> None:
 async def restore(call: Call, request: ByRun) -> None:
     with guarded(id := request.run):
         await call(ops.RestoreRuns(ids=[id]))
+
+
+async def with_models(call: Call, runs: list[ShownRun]) -> list[ShownRun]:
+    """The runs, with the models that they made or were given."""
+    if not runs:
+        return runs
+    links = (await call.unchecked(ListPackageRuns(runs=[run.info.run_id for run in runs]))).links
+    if links:
+        by_id = {run.info.run_id: run for run in runs}
+        for run in runs:
+            run.outputs = Outputs()
+        for link in links:
+            run, model = by_id[link.run], f"m-{link.package}"
+            if link.part == "input":
+                run.inputs.model_inputs.append(ModelInput(model_id=model))
+            elif run.outputs is not None:
+                run.outputs.model_outputs.append(ModelOutput(model_id=model, step=link.step))
+    return runs
 
 
 async def read(call: Call, id: str) -> WholeRun:

@@ -8,7 +8,7 @@ from tarmac.server.mlflow.errors import is_absent
 from tarmac.server.mlflow.experiments import MOST_RESULTS, view
 from tarmac.server.mlflow.messages import Answer, Long, Request
 from tarmac.server.mlflow.routes import Call, method
-from tarmac.server.mlflow.runs import ShownRun, shown
+from tarmac.server.mlflow.runs import ShownRun, shown, with_models
 from tarmac.track import operations as ops
 
 PAGE = 1000
@@ -57,7 +57,7 @@ async def search(call: Call, request: Search) -> Page:
             continue
         if page.runs:
             whole = await call.unchecked(ops.ReadRuns(ids=[run.id for run in page.runs]))
-            found += map(shown, whole.runs)
+            found += await with_models(call, list(map(shown, whole.runs)))
         cursor = page.next or ""
         if not cursor or len(found) >= limit:
             break

@@ -266,7 +266,7 @@ def _refuse_local(source: str) -> None:
         )
     if ".." in unquote(unquote(parts.path)).replace("\\", "/").split("/"):
         raise invalid(
-            f"Invalid model version source: '{source[:500]}'. If supplying a source as an http, https, local file path, "
-            "ftp, objectstore, or mlflow-artifacts uri, an absolute path must be provided without relative path "
+            f"Invalid model version source: '{source[:500]}'. If supplying a source as an http, https, local file "
+            "path, ftp, objectstore, or mlflow-artifacts uri, an absolute path must be provided without relative path "
             "references present. Please provide an absolute path."
         )
