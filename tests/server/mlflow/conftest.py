@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import pytest
 
+from tarmac.core.actor import os_user
+from tarmac.core.operation import Operation
 from tarmac.store.folder import WorkspaceFolder
 from tarmac.workspace import connect
 from tests.server.calls import Answer, Inside
 
+T = TypeVar("T")
 API = "/api/2.0/mlflow"
 
 
@@ -36,6 +39,11 @@ class Caller:
         answer = self.post(path, fields, verb)
         assert answer.status == 200, answer
         return answer.json()
+
+    def do(self, request: Operation[T]) -> T:
+        """What tarmac's own clients would ask for."""
+        answer: T = self.inside.door.dispatch(request, os_user(), "default")
+        return answer
 
     def seen(self, _path: str, **fields: Any) -> Any:
         answer = self.get(_path, **fields)
