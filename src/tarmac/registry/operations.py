@@ -10,17 +10,19 @@ from msgspec import Meta
 from tarmac.core.names import Folder, Id, Limit, Name, Note, Value
 from tarmac.core.operation import Command, Job, Query, operation
 from tarmac.registry.records import (
+    AliasName,
     Model,
+    ModelName,
     Move,
     Package,
     PackageMetric,
     PackageRun,
     Part,
     Purged,
+    Ref,
     Stage,
     Version,
 )
-from tarmac.registry.references import AliasName, ModelName, Ref
 from tarmac.store.records import File
 
 Cursor = Annotated[str, Meta(max_length=4000, description="the `next` of the page before")]

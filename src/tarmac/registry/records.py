@@ -7,6 +7,34 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+ModelName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        # nothing that a reference, a path or an address would read as something else
+        pattern=r"^(?!\.{1,2}$)(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff/:@]*$(?!\n)",
+        description="1 to 256 characters, not all blank, without `/`, `:`, `@` and control characters",
+    ),
+]
+AliasName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\w-]*$(?!\n)",
+        description="1 to 255 letters, digits, dashes and underscores",
+    ),
+]
+Ref = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=600,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*$(?!\n)",
+        description="a version, like churn@v7, churn@production or churn@latest",
+    ),
+]
 PackageState = Literal["pending", "ready", "failed"]
 Stage = Literal["None", "Staging", "Production", "Archived"]
 Way = Literal["promote", "rollback", "retire"]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
-
-from msgspec import Meta
 
 from tarmac.core.errors import Invalid, bounded
 
@@ -14,35 +11,6 @@ LATEST = "latest"
 HIGHEST = 2**62
 _NUMBER = re.compile(r"[vV](\d{1,19})")
 _DIGITS = re.compile(r"[vV]\d+")
-
-ModelName = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=256,
-        # nothing that a reference, a path or an address would read as something else
-        pattern=r"^(?!\.{1,2}$)(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff/:@]*$(?!\n)",
-        description="1 to 256 characters, not all blank, without `/`, `:`, `@` and control characters",
-    ),
-]
-AliasName = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\w-]*$(?!\n)",
-        description="1 to 255 letters, digits, dashes and underscores",
-    ),
-]
-Ref = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=600,
-        pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*$(?!\n)",
-        description="a version, like churn@v7, churn@production or churn@latest",
-    ),
-]
 
 
 @dataclass(frozen=True, slots=True)
