@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from tarmac.core.errors import Conflict, Invalid, bounded
 from tarmac.core.operation import handles
@@ -12,7 +12,7 @@ from tarmac.registry.handlers import models, moves, packages
 from tarmac.registry.queries import models as rows
 from tarmac.registry.queries import packages as package_rows
 from tarmac.registry.queries import search, texts
-from tarmac.registry.records import Version
+from tarmac.registry.records import Stage, Version
 from tarmac.store.lineage import link
 from tarmac.store.sql import Reader, Tx
 from tarmac.track.filter import parse
@@ -125,7 +125,7 @@ def list_versions(request: ops.ListVersions, read: Reader) -> ops.VersionPage:
 @handles(ops.ListLatest)
 def list_latest(request: ops.ListLatest, read: Reader) -> ops.VersionList:
     keys = [rows.key_of(read, name) for name in request.models]
-    found = rows.latest(read, keys, request.stages)
+    found = rows.latest(read, keys, request.stages or get_args(Stage))
     return ops.VersionList(versions=rows.versions_by_key(read, found))
 
 

@@ -106,7 +106,8 @@ def by_keys(read: Reader, keys: Sequence[int]) -> list[Model]:
     place = {row[0]: row for row in read.all(f"SELECT {MODEL} FROM models WHERE key IN ({chosen})")}
     latest: dict[int, int] = dict(
         read.all(
-            f"SELECT model, max(number) FROM versions WHERE model IN ({chosen}) AND deleted_at IS NULL GROUP BY model"
+            "SELECT m.key, (SELECT v.number FROM versions v WHERE v.model = m.key AND v.deleted_at IS NULL "
+            f"ORDER BY v.number DESC LIMIT 1) FROM models m WHERE m.key IN ({chosen})"
         )
     )
     aliases: dict[int, dict[str, int]] = {key: {} for key in keys}
@@ -311,14 +312,17 @@ def latest(read: Reader, models: Sequence[int], stages: Sequence[str]) -> list[i
     if not models:
         return []
     chosen = ", ".join(map(str, models))
-    where = f"AND stage IN ({', '.join(f':s{index}' for index in range(len(stages)))})" if stages else ""
-    rows = read.all(
-        "SELECT v.key FROM versions v JOIN (SELECT model, stage, max(number) AS number FROM versions "
-        f"WHERE model IN ({chosen}) AND deleted_at IS NULL {where} GROUP BY model, stage) newest "
-        "ON newest.model = v.model AND newest.number = v.number ORDER BY v.model, v.number",
-        **{f"s{index}": stage for index, stage in enumerate(stages)},
-    )
-    return [key for (key,) in rows]
+    found = []
+    for stage in stages:  # each is one look at the end of an index, however many versions there are
+        found += read.all(
+            "SELECT m.key, (SELECT v.key FROM versions v WHERE v.model = m.key AND v.stage = :stage "
+            "AND v.deleted_at IS NULL ORDER BY v.number DESC LIMIT 1) "
+            f"FROM models m WHERE m.key IN ({chosen})",
+            stage=stage,
+        )
+    place = {model: index for index, model in enumerate(models)}
+    there = [(place[model], key) for model, key in found if key is not None]
+    return [key for _, key in sorted(there)]
 
 
 # --- aliases and their history ---

@@ -37,8 +37,13 @@ class Table:
     words: Vocabulary
     texts: Mapping[str, tuple[str, str]]
     """Tables of what a thing carries, and the column that names the thing, for each kind of field."""
+    always: frozenset[str]
+    """Attributes that each of them has: sorted by one, an index is read in its order."""
     order: tuple[tuple[str, bool], ...]
     """What is sorted by if nothing is asked for, and what equal ones are sorted by in the end."""
+
+    def has_always(self, field: Field) -> bool:
+        return field.kind == "attribute" and field.name in self.always
 
 
 PACKAGES = Table(
@@ -65,6 +70,7 @@ PACKAGES = Table(
         "tag": ("package_tags", "package"), "param": ("package_params", "package"),
         "metric": ("package_metrics", "package"),
     },
+    always=frozenset({"id", "name", "kind", "state", "actor", "size", "created", "updated"}),
     order=(("created", True),),
 )  # fmt: skip
 MODELS = Table(
@@ -84,6 +90,7 @@ MODELS = Table(
         example="name, note, tags.team or updated",
     ),
     texts={"tag": ("model_tags", "model")},
+    always=frozenset({"name", "note", "actor", "created", "updated"}),
     order=(("name", False),),
 )  # fmt: skip
 VERSIONS = Table(
@@ -108,6 +115,7 @@ VERSIONS = Table(
         example="model, number, run, stage, tags.team or updated",
     ),
     texts={"tag": ("version_tags", "version")},
+    always=frozenset({"model", "number", "source", "stage", "note", "actor", "created", "updated"}),
     order=(("updated", True), ("model", False), ("number", True)),
 )  # fmt: skip
 
@@ -153,7 +161,9 @@ def page(
         conditions.append(_behind(sql, table, columns, orders, after))
     terms = []
     for column, order in zip(columns, orders, strict=True):
-        terms += [f"({column} IS NULL) ASC", f"{column} {'DESC' if order.descending else 'ASC'}"]
+        if not table.has_always(order.field):
+            terms.append(f"({column} IS NULL) ASC")
+        terms.append(f"{column} {'DESC' if order.descending else 'ASC'}")
     rows = read.all(
         f"SELECT {', '.join(columns)}, {table.key} FROM {table.source} WHERE {' AND '.join(conditions)} "
         f"ORDER BY {', '.join(terms)}, {table.key} DESC LIMIT {limit}",
@@ -242,16 +252,22 @@ def _behind(sql: _Sql, table: Table, columns: Sequence[str], orders: Sequence[Or
     """The condition of coming after a given thing in the order."""
     same: list[str] = []
     ways: list[str] = []
+    reached = ""
     for column, order, value in zip(columns, orders, after[:-1], strict=True):
         if value is None:
             same.append(f"{column} IS NULL")
             continue
         held = sql.value(value)
         sign = "<" if order.descending else ">"
-        ways.append(" AND ".join([*same, f"({column} {sign} {held} OR {column} IS NULL)"]))
+        behind = f"{column} {sign} {held}"
+        if not table.has_always(order.field):
+            behind = f"({behind} OR {column} IS NULL)"
+        elif not ways and not same:
+            reached = f"{column} {sign}= {held} AND "  # what an index is read by
+        ways.append(" AND ".join([*same, behind]))
         same.append(f"{column} = {held}")
     ways.append(" AND ".join([*same, f"{table.key} < {sql.value(after[-1])}"]))
-    return "(" + " OR ".join(f"({way})" for way in ways) + ")"
+    return reached + "(" + " OR ".join(f"({way})" for way in ways) + ")"
 
 
 def _order_digest(orders: Sequence[Order]) -> str:
