@@ -24,15 +24,14 @@ from tarmac.registry.operations import (
 from tarmac.workspace import Workspace, connect
 
 ALIASES = ("production", "shadow")
+_ON_ALIAS = st.sampled_from(("production", "production", "production", "shadow"))
+# what matters is long roads and ways back on them: most steps are of these two kinds
 STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("promote"), st.sampled_from(ALIASES), st.integers(1, 4)),
-        st.tuples(st.just("rollback"), st.sampled_from(ALIASES), st.just(0)),
-        st.tuples(st.just("retire"), st.sampled_from(ALIASES), st.just(0)),
-        st.tuples(st.just("delete"), st.just(""), st.integers(1, 4)),
-        st.tuples(st.just("add"), st.just(""), st.just(0)),
+    st.sampled_from(("promote",) * 5 + ("rollback",) * 5 + ("retire", "delete", "add")).flatmap(
+        lambda step: st.tuples(st.just(step), _ON_ALIAS, st.integers(1, 4))
     ),
-    max_size=20,
+    min_size=6,
+    max_size=25,
 )
 
 
@@ -79,11 +78,11 @@ def one_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 
 @given(steps=STEPS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_aliases_are_where_they_should_be(one_place: Workspace, steps: list[tuple[str, str, int]]) -> None:
     name, known = f"m{short()}", Known()
     one_place(CreateModel(name=name))
-    for _ in range(2):
+    for _ in range(4):
         one_place(AddVersion(name=name, source="x"))
         known.add()
     for step, alias, version in steps:
