@@ -118,6 +118,32 @@ def test_a_pending_package_takes_files_until_it_is_sealed(anywhere: Workspace) -
     assert last_event(anywhere, "packages.seal").subject == f"packages/{made.id}"
 
 
+def test_a_path_is_a_file_or_a_folder(anywhere: Workspace) -> None:
+    made = anywhere(CreatePackage(name="churn")).package
+    assert made is not None
+    anywhere(AttachPackageFiles(id=made.id, files=[blob(anywhere, "a/b", b"one")]))
+    with pytest.raises(Conflict, match="`a` is a folder of this package: `a/b` lies in it"):
+        anywhere(AttachPackageFiles(id=made.id, files=[blob(anywhere, "a", b"two")]))
+    with pytest.raises(Conflict, match="`a/b` is a file of this package; `a/b/c/d` cannot lie below it"):
+        anywhere(AttachPackageFiles(id=made.id, files=[blob(anywhere, "a/b/c/d", b"two")]))
+    for files in ([("x", b"1"), ("x", b"2")], [("x", b"1"), ("x/y", b"2")]):
+        with pytest.raises(Invalid):
+            anywhere(AttachPackageFiles(id=made.id, files=[blob(anywhere, *file) for file in files]))
+    assert anywhere(SealPackage(id=made.id)).files == 1
+    sound(anywhere)
+
+
+def test_a_run_may_be_named_by_the_beginning_of_its_id(anywhere: Workspace) -> None:
+    run = run_with_model(anywhere)
+    made = anywhere(CreatePackage(name="churn", run=run[:14], folder="model")).package
+    assert made is not None
+    assert made.run == run
+    assert anywhere(AddVersion(name="churn", source="x", run=run[:14], create=True)).run == run
+    assert anywhere(AddVersion(name="churn", source="x", run="4711")).run == "4711"
+    edges = anywhere(ShowLineage(thing=f"runs/{run}", direction="down")).edges
+    assert {edge.target for edge in edges} == {f"packages/{made.id}", "models/churn@v1"}
+
+
 def test_a_package_that_could_not_be_made(anywhere: Workspace) -> None:
     made = anywhere(CreatePackage(name="churn")).package
     assert made is not None

@@ -21,7 +21,7 @@ HOLDERS: list[Callable[[Tx, str], str | None]] = []
 def commit(tx: Tx, kind: str, files: Sequence[File]) -> Manifest | list[str]:
     """The new manifest, or the digests that have to be uploaded first; never a manifest with a hole."""
     ordered = sorted(files, key=lambda file: file.path)
-    _check_paths(ordered)
+    check_paths(ordered)
     wanted = {file.digest for file in ordered}
     sizes = blobs.lock_sizes(tx, list(wanted))
     if absent := sorted(wanted - sizes.keys()):
@@ -53,7 +53,8 @@ def commit(tx: Tx, kind: str, files: Sequence[File]) -> Manifest | list[str]:
     return manifest
 
 
-def _check_paths(ordered: Sequence[File]) -> None:
+def check_paths(ordered: Sequence[File]) -> None:
+    """Each path once, and none a file and a folder."""
     paths = {file.path for file in ordered}
     before = ""
     for path in (file.path for file in ordered):

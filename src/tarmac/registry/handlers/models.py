@@ -92,10 +92,7 @@ def delete_model(request: ops.DeleteModel, tx: Tx) -> Model:
     for alias in aliases:
         moves.move(tx, key, alias, "retire", None, "the model was deleted")
     before = _model(tx, key)
-    for version, number in rows.versions_of(tx, key):
-        rows.delete_version(tx, version)
-        rows.drop_edges(tx, f"models/{request.name}@v{number}")
-    tx.run("UPDATE models SET deleted_at = :now, updated_at = :now WHERE key = :key", now=tx.now, key=key)
+    rows.delete(tx, key, request.name)
     tx.evidence = {"model": before.id, "latest": before.latest, "aliases": aliases}
     return _model(tx, key)
 

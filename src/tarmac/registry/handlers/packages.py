@@ -48,13 +48,14 @@ def new(tx: Tx, request: ops.CreatePackage, files: Sequence[File]) -> int | list
     sealed = manifests.commit(tx, "package", files) if files else None
     if isinstance(sealed, list):
         return sealed
+    run = whole_run(tx, request.run)
     package = Package(
         id=request.id or time_ordered(),
         name=request.name,
         kind=request.kind,
         state="ready" if sealed else "pending",
-        run=request.run,
-        experiment=request.experiment or _experiment_of(tx, request.run),
+        run=run,
+        experiment=request.experiment or _experiment_of(tx, run),
         manifest=None,
         digest=None,
         files=0,
@@ -67,8 +68,8 @@ def new(tx: Tx, request: ops.CreatePackage, files: Sequence[File]) -> int | list
     key = rows.add(tx, package)
     rows.put_params(tx, key, request.params)
     texts.put(tx, "package_tags", key, request.tags)
-    if request.run is not None:
-        _link_run(tx, request.run, package.id, key, "output", 0)
+    if run is not None:
+        _link_run(tx, run, package.id, key, "output", 0)
     if sealed is not None:
         rows.set_sealed(tx, key, sealed)
         tx.evidence = _proof(sealed, request.document)
@@ -93,6 +94,16 @@ def files_of_run(tx: Tx, run: str | None, folder: str) -> list[File]:
         known = [item.path for item in run_files.folder(tx, key, "", "", 1000)]
         raise NotFound.named("folder", folder or "/", known, hint="`tarmac runs files ID` lists what the run has")
     return found
+
+
+def whole_run(tx: Tx, run: str | None) -> str | None:
+    """A run by its whole id, where somebody gave its beginning; what is no run of ours stays as it was written."""
+    if run is None or run_rows.run_key(tx, run) is not None:
+        return run
+    try:
+        return run_rows.whole_id(tx, run)
+    except NotFound:
+        return run
 
 
 def _experiment_of(tx: Tx, run: str | None) -> str | None:
@@ -138,8 +149,7 @@ def attach_files(request: ops.AttachPackageFiles, tx: Tx) -> ops.PackageMade:
             raise Invalid(
                 f"`{bounded(file.path)}` is said to have {file.size} bytes; its blob has {sizes[file.digest]}"
             )
-    if len({file.path for file in request.files}) != len(request.files):
-        raise Invalid("a path stands in the list twice")
+    manifests.check_paths(sorted(request.files, key=lambda file: file.path))
     rows.put_files(tx, key, request.files)
     tx.subject = f"packages/{package.id}"
     return ops.PackageMade(package=_whole(tx, key))
@@ -234,10 +244,11 @@ def log_package(request: ops.LogPackage, tx: Tx) -> Package:
 @handles(ops.LinkPackage)
 def link_package(request: ops.LinkPackage, tx: Tx) -> ops.PackageRuns:
     package = rows.alive(tx, request.id)
-    if not _link_run(tx, request.run, package.id, _key(tx, package), request.part, request.step):
+    run = whole_run(tx, request.run) or request.run
+    if not _link_run(tx, run, package.id, _key(tx, package), request.part, request.step):
         tx.unchanged()
     tx.subject = f"packages/{package.id}"
-    return ops.PackageRuns(links=[found for found in rows.runs(tx, [request.run]) if found.package == package.id])
+    return ops.PackageRuns(links=[found for found in rows.runs(tx, [run]) if found.package == package.id])
 
 
 @handles(ops.ListPackageRuns)

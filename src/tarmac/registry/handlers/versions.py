@@ -29,7 +29,7 @@ def add_version(request: ops.AddVersion, tx: Tx) -> Version:
     if request.package is not None and request.folder is not None:
         raise Invalid("a version is of a `package` or of a run's `folder`, not of both")
     model = models.made(tx, request.name, create=request.create)
-    package, run = None, request.run
+    package, run = None, packages.whole_run(tx, request.run)
     if request.package is not None:
         package, made_by = _sealed(tx, request.package)
         run = run or made_by
@@ -189,8 +189,7 @@ def delete_version(request: ops.DeleteVersion, tx: Tx) -> Version:
     rules.check_removal(bounded(name), before.aliases, with_aliases=request.with_aliases)
     for alias in before.aliases:
         moves.move(tx, model, alias, "retire", None, f"v{before.number} was deleted")
-    rows.delete_version(tx, key)
-    rows.drop_edges(tx, f"models/{name}")
+    rows.delete_version(tx, key, f"models/{name}")
     rows.touch(tx, model)
     tx.subject = f"models/{name}"
     tx.evidence = {"package": before.package, "digest": before.digest, "run": before.run, "aliases": before.aliases}

@@ -172,14 +172,22 @@ def rename_edges(tx: Tx, before: str, after: str) -> None:
         )
 
 
-def drop_edges(tx: Tx, thing: str) -> None:
-    """What is gone keeps nothing from being purged."""
-    for side in ("source", "target"):
+def delete(tx: Tx, key: int, name: str) -> None:
+    """The rows stay, so that no number is given again and history can be asked; what they needed is free."""
+    tx.run(
+        "UPDATE versions SET deleted_at = :now, updated_at = :now, package = NULL "
+        "WHERE model = :key AND deleted_at IS NULL",
+        now=tx.now,
+        key=key,
+    )
+    for side in ("source", "target"):  # what is gone keeps nothing from being purged
         tx.run(
-            f"DELETE FROM lineage WHERE project = :project AND {side} = :thing",
+            f"DELETE FROM lineage WHERE project = :project AND {side} > :low AND {side} < :high",
             project=tx.project,
-            thing=thing,
+            low=f"models/{name}@v",
+            high=f"models/{name}@w",
         )
+    tx.run("UPDATE models SET deleted_at = :now, updated_at = :now WHERE key = :key", now=tx.now, key=key)
 
 
 # --- versions ---
@@ -293,18 +301,13 @@ def touch_version(tx: Tx, key: int) -> None:
     tx.run("UPDATE versions SET updated_at = :now WHERE key = :key", now=tx.now, key=key)
 
 
-def versions_of(read: Reader, model: int) -> list[Row]:
-    """Keys and numbers."""
-    return read.all(
-        "SELECT key, number FROM versions WHERE model = :model AND deleted_at IS NULL ORDER BY number", model=model
-    )
-
-
-def delete_version(tx: Tx, key: int) -> None:
+def delete_version(tx: Tx, key: int, thing: str) -> None:
     """The row stays, so that its number is never given again; what it needed is free."""
     tx.run(
         "UPDATE versions SET deleted_at = :now, updated_at = :now, package = NULL WHERE key = :key", now=tx.now, key=key
     )
+    for side in ("source", "target"):
+        tx.run(f"DELETE FROM lineage WHERE project = :project AND {side} = :thing", project=tx.project, thing=thing)
 
 
 def latest(read: Reader, models: Sequence[int], stages: Sequence[str]) -> list[int]:

@@ -171,29 +171,54 @@ def _files(read: Reader, table: str, whose: str, of: int, folder: str, after: st
 
 def put_files(tx: Tx, key: int, files: Sequence[File]) -> None:
     """Add files to those of a package, each of which counts as needed once for each path."""
-    before = {file.path: file.digest for file in loose_files(tx, key)}
-    fresh = [file for file in files if before.get(file.path) != file.digest]
+    before: dict[str, tuple[str, int]] = {}
+    for names, values in blobs.placeholders(sorted(file.path for file in files)):
+        rows = tx.all(
+            f"SELECT path, digest, size FROM package_files WHERE package = :key AND path IN ({names})",
+            key=key,
+            **values,
+        )
+        before.update({path: (digest, size) for path, digest, size in rows})
+    fresh = [file for file in files if file.path not in before or before[file.path][0] != file.digest]
+    replaced = [before[file.path] for file in fresh if file.path in before]
+    for file in fresh:
+        if file.path not in before:
+            _refuse_clash(tx, key, file.path)
     blobs.add_refs(tx, [file.digest for file in fresh], +1)
-    blobs.add_refs(tx, [before[file.path] for file in fresh if file.path in before], -1)
+    blobs.add_refs(tx, [digest for digest, _ in replaced], -1)
     tx.insert(
         "package_files",
         ("package", "path", "digest", "size"),
         [(key, file.path, file.digest, file.size) for file in fresh],
         otherwise="ON CONFLICT (package, path) DO UPDATE SET digest = excluded.digest, size = excluded.size",
     )
-    count, size = tx.one(
-        "SELECT count(*), coalesce(sum(size), 0) FROM package_files WHERE package = :key", key=key
-    ) or (
-        0,
-        0,
-    )
     tx.run(
-        "UPDATE packages SET files = :files, size = :size, updated_at = :now WHERE key = :key",
-        files=count,
-        size=int(size),
+        "UPDATE packages SET files = files + :files, size = size + :size, updated_at = :now WHERE key = :key",
+        files=len(fresh) - len(replaced),
+        size=sum(file.size for file in fresh) - sum(size for _, size in replaced),
         now=tx.now,
         key=key,
     )
+
+
+def _refuse_clash(tx: Tx, key: int, path: str) -> None:
+    """A path is a file or a folder: a package in which one is both could never be sealed."""
+    parts = path.split("/")
+    above = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+    for names, values in blobs.placeholders(above):
+        taken = tx.value(
+            f"SELECT path FROM package_files WHERE package = :key AND path IN ({names}) LIMIT 1", key=key, **values
+        )
+        if taken:
+            raise Conflict(f"`{bounded(taken)}` is a file of this package; `{bounded(path)}` cannot lie below it")
+    below = tx.value(
+        "SELECT path FROM package_files WHERE package = :key AND path > :low AND path < :high LIMIT 1",
+        key=key,
+        low=f"{path}/",
+        high=f"{path}0",  # "0" follows "/"
+    )
+    if below:
+        raise Conflict(f"`{bounded(path)}` is a folder of this package: `{bounded(below)}` lies in it")
 
 
 def drop_files(tx: Tx, key: int) -> None:
