@@ -118,6 +118,23 @@ def test_a_pending_package_takes_files_until_it_is_sealed(anywhere: Workspace) -
     assert last_event(anywhere, "packages.seal").subject == f"packages/{made.id}"
 
 
+def test_a_package_whose_bytes_are_elsewhere(anywhere: Workspace) -> None:
+    made = anywhere(CreatePackage(name="churn")).package
+    assert made is not None
+    ready = anywhere(SealPackage(id=made.id))
+    assert (ready.state, ready.manifest, ready.digest) == ("ready", None, None)
+    version = anywhere(AddVersion(name="churn", package=made.id, create=True))
+    assert (version.state, version.digest) == ("ready", None)
+    anywhere(AttachPackageFiles(id=made.id, files=[blob(anywhere, "a", b"one")]))
+    assert anywhere(GetPackage(id=made.id)).state == "pending"
+    sealed = anywhere(SealPackage(id=made.id))
+    assert sealed.digest is not None
+    assert anywhere(GetVersion(ref="churn@v1")).digest == sealed.digest
+    with pytest.raises(Conflict, match="is sealed"):
+        anywhere(AttachPackageFiles(id=made.id, files=[blob(anywhere, "b", b"two")]))
+    sound(anywhere)
+
+
 def test_a_path_is_a_file_or_a_folder(anywhere: Workspace) -> None:
     made = anywhere(CreatePackage(name="churn")).package
     assert made is not None

@@ -57,7 +57,8 @@ class PackageMetric(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Package(msgspec.Struct, frozen=True, kw_only=True):
-    """An immutable bundle that can predict. `digest` proves all its files once it is `ready`."""
+    """An immutable bundle that can predict. `digest` proves all its files once it is `ready`; one that is ready without
+    files stands for bytes that are elsewhere."""
 
     id: str
     name: str

@@ -134,7 +134,7 @@ def _proof(manifest: Manifest, document: dict[str, object]) -> dict[str, str]:
 @handles(ops.AttachPackageFiles)
 def attach_files(request: ops.AttachPackageFiles, tx: Tx) -> ops.PackageMade:
     package = rows.alive(tx, request.id)
-    if package.state == "ready":
+    if package.manifest is not None:
         raise Conflict(
             f"package {package.id} is sealed: its files do not change",
             hint="make a new package, and add it as a new version",
@@ -151,6 +151,8 @@ def attach_files(request: ops.AttachPackageFiles, tx: Tx) -> ops.PackageMade:
             )
     manifests.check_paths(sorted(request.files, key=lambda file: file.path))
     rows.put_files(tx, key, request.files)
+    if package.state == "ready":  # it stood for files elsewhere, and now gets some of its own
+        rows.set_state(tx, key, "pending", None)
     tx.subject = f"packages/{package.id}"
     return ops.PackageMade(package=_whole(tx, key))
 
@@ -174,8 +176,12 @@ def seal_package(request: ops.SealPackage, tx: Tx) -> Package:
 
 
 def seal(tx: Tx, key: int, package: Package, document: dict[str, object] | None) -> dict[str, str]:
-    """Bind the files that came to a manifest; the proof of it."""
+    """Bind the files that came to a manifest; the proof of it. Without files there is nothing to seal: the package is
+    one whose bytes are elsewhere."""
     files = rows.loose_files(tx, key)
+    if not files:
+        rows.set_state(tx, key, "ready", document)
+        return {}
     made = manifests.commit(tx, "package", files)
     if isinstance(made, list):  # they are counted as needed, so that no gc takes them
         raise Conflict(f"{len(made)} files of package {package.id} are gone", hint="`tarmac store check` says which")
