@@ -12,6 +12,7 @@ CANDIDATES: tuple[Any, ...] = (
     "0" * 64,
     "nothing",
     "viewer",
+    "Staging",
     1,
     True,
     ["0" * 64],
