@@ -96,6 +96,26 @@ SKINNY = {
             else:
                 raise AssertionError(code)
     """,
+    "as it was written for MLflow 2": """
+        import warnings
+        warnings.simplefilter("ignore")
+        import mlflow
+        from mlflow import MlflowClient
+
+        class Twice(mlflow.pyfunc.PythonModel):
+            def predict(self, context, model_input, params=None):
+                return [number * 2 for number in model_input]
+
+        client = MlflowClient()
+        with mlflow.start_run() as run:
+            mlflow.pyfunc.log_model("model", python_model=Twice(), registered_model_name="old", pip_requirements=[])
+        assert client.get_model_version("old", "1").run_id == run.info.run_id
+        made = mlflow.register_model(f"runs:/{run.info.run_id}/model", "old")
+        assert made.version in ("2", 2)
+        client.set_registered_model_alias("old", "production", "2")
+        for uri in ("models:/old@production", "models:/old/1", f"runs:/{run.info.run_id}/model"):
+            assert mlflow.pyfunc.load_model(uri).predict([1, 2]) == [2, 4], uri
+    """,
     "stages": """
         import warnings
         warnings.simplefilter("ignore")
