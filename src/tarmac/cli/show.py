@@ -168,10 +168,17 @@ def cell(key: str, value: Any, limit: int) -> str:
     if isinstance(value, list):
         if key == "values" and value and not isinstance(value[0], list):
             return sparkline(value)
-        return bounded(", ".join(map(str, value)), limit) if value else "none"
+        return bounded(", ".join(map(_entry, value)), limit) if value else "none"
     if isinstance(value, dict):
         return bounded(", ".join(f"{k}={v}" for k, v in value.items()), limit)
     return bounded(value, limit)
+
+
+def _entry(item: Any) -> str:
+    """One of several things in a cell: what has a name and a value is no more than that there."""
+    if isinstance(item, dict) and {"name", "value"} <= item.keys():
+        return f"{item['name']}={cell('', item['value'], 20)}"
+    return str(item)
 
 
 def sparkline(values: Sequence[float | str]) -> str:
