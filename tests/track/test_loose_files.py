@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tarmac.core.errors import Conflict, Invalid, NotFound
+from tarmac.store.operations import CheckStore, CollectGarbage, GetStatus
 from tarmac.store.records import File
 from tarmac.track.operations import ListFiles, PutFiles, RemoveFiles
 from tarmac.workspace import Workspace
@@ -47,3 +48,18 @@ def test_what_is_wrong_is_said(anywhere: Workspace) -> None:
         anywhere(PutFiles(files=[File(path="a", digest=digest, size=2)]))
     assert anywhere(PutFiles(files=[File(path="a", digest="0" * 64, size=1)])).missing == ["0" * 64]
     assert listed(anywhere) == []
+
+
+def test_their_bytes_stay_until_nothing_leads_to_them(workspace: Workspace) -> None:
+    put(workspace, "a.txt", b"kept")
+    put(workspace, "b.txt", b"kept")
+    workspace(RemoveFiles(path="b.txt"))
+    for _ in range(3):
+        workspace.wait(workspace(CollectGarbage(grace_hours=0)))
+    assert workspace.wait(workspace(CheckStore())).faults == []
+    assert workspace(GetStatus()).blobs.count == 1
+    workspace(RemoveFiles(path="a.txt"))
+    for _ in range(3):
+        workspace.wait(workspace(CollectGarbage(grace_hours=0)))
+    assert workspace(GetStatus()).blobs.count == 0
+    assert workspace.wait(workspace(CheckStore())).faults == []

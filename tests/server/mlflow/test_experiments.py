@@ -138,6 +138,8 @@ def test_what_is_wrong_is_said(
 
 
 def test_who_is_not_there(mlflow: Caller) -> None:
+    _make(mlflow, "99")
+    assert mlflow.seen("experiments/get-by-name", experiment_name="99")["experiment"]["name"] == "99"
     refused(
         mlflow.get("experiments/get", experiment_id="99"), 404, "RESOURCE_DOES_NOT_EXIST", "No Experiment with id=99"
     )

@@ -231,10 +231,13 @@ async def search_datasets(call: Call, request: SearchDatasets) -> Summaries:
 async def find(call: Call, id: str) -> Experiment:
     """The experiment of this id; the default one is made when somebody asks for it first."""
     try:
-        return await call(ops.GetExperiment(name=id))
+        found = await call(ops.GetExperiment(name=id))
+        if found.id == id:  # and not one that is only called so
+            return found
     except NotFound:
-        if id != DEFAULT_ID:
-            raise checks.no_experiment(id) from None
+        pass
+    if id != DEFAULT_ID:
+        raise checks.no_experiment(id)
     try:
         await call.as_server(ops.CreateExperiment(name="default"), os_user())
     except Conflict:
