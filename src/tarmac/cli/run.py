@@ -19,6 +19,7 @@ from tarmac.core.clock import now
 from tarmac.core.errors import Conflict, Invalid, NotFound, TarmacError
 from tarmac.core.secrets import mask_value
 from tarmac.logging import capture
+from tarmac.logging.place import TAKEN
 from tarmac.logging.system import Meter
 from tarmac.track.operations import BeatRun, CreateRun, DescribeRun, EndRun, GetRun, LogRun, Point, WriteLog
 from tarmac.track.records import Run
@@ -83,7 +84,7 @@ def run(
 
 def start(door: Workspace, request: CreateRun) -> Run:
     """A new run; below the one that this command was started by, if that is of the same workspace."""
-    above = os.environ.get("TARMAC_RUN")
+    above = os.environ.get("TARMAC_RUN", "").removesuffix(TAKEN)
     if above:
         try:
             return door(replace(request, parent=above))
@@ -119,7 +120,7 @@ def describe(door: Workspace, started: Run, script: Path, command: list[str]) ->
         facts["left_out"] = dict(list(tree.left_out.items())[: capture.MOST_NAMED])
         source = commit(door, "source", tree.root, tree.files)
         door(DescribeRun(id=started.id, facts=facts, source=source.id if source else None))
-    except (TarmacError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - names, packages and files of any kind: the script runs all the same
         click.echo(f"warning: how the run was started could not be kept: {error}", err=True)
 
 

@@ -111,8 +111,14 @@ def _follow(spools: Path) -> Synced:
     waiting: list[Waiting] = []
     sent = running = 0
     for folder, size in aims.items():
+        carried, moved = -1, time.time()
         while folder.exists():
             state = carriers.state(folder)
+            if state is not None and state.carried != carried:
+                carried, moved = state.carried, time.time()
+            if time.time() - moved > PATIENCE:
+                waiting.append(Waiting("", str(folder), "another process carries it, and does not get on"))
+                break
             if state is not None and state.trouble and (_said_since(folder, began) or time.time() - began > PATIENCE):
                 waiting.append(Waiting("", str(folder), state.trouble))
                 break

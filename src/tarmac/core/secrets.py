@@ -15,11 +15,12 @@ _PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@\s:]*):[^\s?]*@")
 _PASSWORD_IN_QUERY = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&\s]*", re.IGNORECASE)
 
 SECRET_WORDS = re.compile(
-    r"(?i)(^|[-_.])(pass(word|wd)?|secret|token|(api|access|secret|private)[-_]?key|credentials?)$"
+    r"(?i)((^|[-_.])(pass|pwd|secret|token|(api|access|secret|private)[-_]?key|credentials?)"
+    r"|pass(word|wd|phrase)|(api|access|secret|private)key)$"
 )
 SECRET_VALUES = re.compile(
-    r"\b(AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|xox[abpr]-[\w-]{10,}|sk-[\w-]{20,}"
-    r"|tarmac_[\w-]{20,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})"
+    r"\b(AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|xox[abpr]-[\w-]{10,}|sk-[\w-]{20,}|hf_\w{20,}"
+    r"|tarmac_[\w-]{20,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})|(?<=\bBearer )[\w.~+/-]{8,}=*"
 )
 
 
@@ -104,4 +105,9 @@ def mask_words(words: list[str]) -> list[str]:
 
 def mask_value(name: str, value: str) -> str:
     """A named value as it may be kept."""
-    return MASK if SECRET_WORDS.search(name) else SECRET_VALUES.sub(MASK, value)
+    return MASK if SECRET_WORDS.search(name) else mask_text(value)
+
+
+def mask_text(text: str) -> str:
+    """A text without what has the form of a key, or is a password in a URL."""
+    return SECRET_VALUES.sub(MASK, mask_url(text))

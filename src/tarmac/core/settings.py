@@ -66,8 +66,8 @@ class Settings:
             project=values.get("TARMAC_PROJECT") or None,
             token=values.get("TARMAC_TOKEN") or None,
             ledger_key=values.get("TARMAC_LEDGER_KEY") or None,
-            state=Path(state).expanduser(),
-            spool=Path(values["TARMAC_SPOOL"]).expanduser() if values.get("TARMAC_SPOOL") else None,
+            state=Path(state).expanduser().absolute(),
+            spool=Path(values["TARMAC_SPOOL"]).expanduser().absolute() if values.get("TARMAC_SPOOL") else None,
             run=values.get("TARMAC_RUN") or None,
             offline=values.get("TARMAC_OFFLINE", "") not in ("", "0"),
         )

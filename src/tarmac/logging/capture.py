@@ -70,9 +70,12 @@ def packages(paths: tuple[str, ...] | None = None) -> dict[str, str]:
     """What is installed beside this interpreter, or on other paths."""
     found = {}
     for distribution in metadata.distributions(path=list(sys.path if paths is None else paths)):
-        name = distribution.metadata["Name"]
-        if name:
-            found[name.lower()] = distribution.version
+        try:
+            name = distribution.metadata["Name"]
+            if name:
+                found[name.lower()] = distribution.version
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # half-installed, or not written as it should be
     return dict(sorted(found.items()))
 
 

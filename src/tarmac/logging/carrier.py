@@ -37,6 +37,8 @@ class State(msgspec.Struct, frozen=True):
 def ensure(place: Place) -> bool:
     """Wake the carrier of a place's spools, or start one. False where no process can be started."""
     spools = place.spools
+    if not sys.executable or not spools.is_dir():
+        return False
     if _is_there(spools):
         wake(spools)
         return True
@@ -109,8 +111,8 @@ def wait(spool: Path, seconds: float, tell: Callable[[State | None], None]) -> S
 
     `tell` is called now and then. A carrier that gets on may take longer than `seconds` from one step to the next.
     """
-    pause, began, carried = 0.002, time.monotonic(), -1
-    moved = began
+    pause, carried = 0.002, -1
+    began = moved = seen = time.monotonic()
     while spool.exists():
         found, now = state(spool), time.monotonic()
         if found is not None and found.carried != carried:
@@ -118,10 +120,13 @@ def wait(spool: Path, seconds: float, tell: Callable[[State | None], None]) -> S
         if found is not None and found.trouble:
             return found
         if now - moved > seconds:
-            return found or State(0, "nothing carries it")
-        if found is None and now - began > START_SECONDS and not _is_there(spool.parent):
-            return State(0, "nothing carries it")
+            return State(carried, "it takes long")
+        if now - seen > 1:
+            if _is_there(spool.parent):
+                seen = now
+            elif now - max(began, seen) > START_SECONDS:
+                return State(carried, f"nothing carries it (see {spool.parent / LOG_FILE})")
         tell(found)
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
-    return None
+    return None if spool.parent.exists() else State(0, "its folder was removed or moved")

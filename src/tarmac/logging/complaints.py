@@ -17,7 +17,11 @@ class Complaints:
 
     def __call__(self, kind: str, error: BaseException | None, what: str) -> None:
         """`kind` names the warning in the run, `what` says what happened and what was left out."""
-        text = f"{what}: {bounded(error, 200)}" if error is not None else what
+        text = what
+        try:
+            text = f"{what}: {bounded(error, 200)}" if error is not None else what
+        except Exception:  # noqa: BLE001, S110 - an error that cannot say what it is
+            pass
         if self.strict:
             raise Invalid(f"run {self.name}: {text}")
         self.counts[kind] = self.counts.get(kind, 0) + 1

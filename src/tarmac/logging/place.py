@@ -15,12 +15,18 @@ ADDRESS_FILE = "address"
 """In a folder of spools: the workspace they belong to."""
 
 
+TAKEN = ":taken"
+"""Behind the id in TARMAC_RUN, once the script that `tarmac run` started has become that run."""
+
+
 class Place(NamedTuple):
     where: str
     project: str
     spools: Path
     around: str | None = None
-    """The run that this process belongs to (TARMAC_RUN)."""
+    """The run that this process belongs to (TARMAC_RUN), until some `tarmac.run(...)` is it."""
+    above: str | None = None
+    """The run that was taken over by the process that started this one."""
     offline: bool = False
 
     @property
@@ -46,13 +52,18 @@ def find(workspace: str | Path | None = None, project: str | None = None) -> Pla
     if isinstance(where, str) and places.is_address(where):
         url, named = places.address(where)
         spools = _of_server(url, settings)
-        return Place(url, project or named or "default", spools, settings.run, settings.offline)
+        return Place(url, project or named or "default", spools, *_around(settings), settings.offline)
     start = Path(where).absolute() if where is not None else Path.cwd()
     folder = places.at(start) if where is not None else places.find(start)
     if folder is None or not (folder / places.DESCRIPTION_FILE).is_file():
         raise NotAWorkspace.at(start)
     spools = _of_folder(folder, settings)
-    return Place(str(folder), project or places.project_here(start), spools, settings.run, settings.offline)
+    return Place(str(folder), project or places.project_here(start), spools, *_around(settings), settings.offline)
+
+
+def _around(settings: Settings) -> tuple[str | None, str | None]:
+    run, taken, _ = (settings.run or "").partition(TAKEN)
+    return (None, run) if taken else (run or None, None)
 
 
 def _of_folder(folder: Path, settings: Settings) -> Path:

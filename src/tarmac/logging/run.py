@@ -20,8 +20,8 @@ import msgspec
 from tarmac.core.clock import now
 from tarmac.core.errors import Invalid, bounded
 from tarmac.core.ids import short
-from tarmac.core.names import Name
-from tarmac.core.secrets import mask_value
+from tarmac.core.names import Name, Value
+from tarmac.core.secrets import mask_text, mask_value
 from tarmac.formats.spool import AnyRecord, Begin, End, Note, Params, Points, SavedFile, Tags, Used
 from tarmac.logging import carrier, values
 from tarmac.logging.complaints import Complaints, say
@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what training pays for only when it saves
 
 Status = Literal["finished", "failed", "killed"]
 PATIENCE_SECONDS = 60.0
+LOOK_MILLISECONDS = 10_000
 LARGEST_STEP = 2**63 - 1
 
 current: ContextVar[Run | None] = ContextVar("tarmac_run", default=None)
@@ -58,6 +59,8 @@ class Run:
         self.name = begin.name or f"run-{begin.run[6:12]}"
         self.experiment = begin.experiment or "default"
         self.ended = False
+        self.error_before: object = None
+        """The error that stood in `sys.last_value` before the run began: it is not the run's."""
         self.hidden = False
         """Whether threads that inherit no context do not find it: it is of one thread's fit."""
         self.quiet = quiet
@@ -67,6 +70,7 @@ class Run:
         self._complain = Complaints(
             self.name, strict=strict, keep=lambda kind, text: self._append(Tags({f"tarmac.warning.{kind}": text}))
         )
+        self._look_at = 0
         self._step = -1
         self._params: dict[str, str] = {}
         self._paths: Paths | None = None
@@ -95,6 +99,8 @@ class Run:
             spool = self._spool or self._open()
             if points and spool is not None:
                 spool.append(Points(step, at, points), len(points))
+                if at >= self._look_at:
+                    self._look(at)
                 if self._line is not None:
                     self._line.add(len(points))
         except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
@@ -114,26 +120,32 @@ class Run:
                     self._complain("param", None, f"param `{bounded(key)}` is `{bounded(before)}` and stays so")
                 elif text is not None:
                     fresh[key] = text
-        except TypeError as error:
+        except Exception as error:  # noqa: BLE001 - what people hand in may do anything when it is looked at
             return self._complain("params", error, "params were left out")
         return self._append(Params(fresh)) if fresh else None
 
     def tag(self, given: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         """Set tags; a tag may change."""
-        texts = {str(key): self._text(key, value) for key, value in {**(given or {}), **more}.items()}
+        try:
+            texts = {str(key): self._text(key, value) for key, value in {**(given or {}), **more}.items()}
+        except Exception as error:  # noqa: BLE001 - as with params
+            return self._complain("tags", error, "tags were left out")
         kept = {key: text for key, text in texts.items() if text is not None}
-        if kept:
-            self._append(Tags(kept))
+        return self._append(Tags(kept)) if kept else None
 
     def note(self, text: str) -> None:
         """Write what a person should know of this run, in place of what was written before."""
-        self._append(Note(values.text(text)[:20_000]))
+        try:
+            self._append(Note(mask_text(values.text(text))[:20_000]))
+        except Exception as error:  # noqa: BLE001 - as with params
+            self._complain("note", error, "a note was left out")
 
     def use(self, name: str, about: str = "") -> None:
         """Record that this run was given a data set or a package: `churn-data@v3`."""
-        what, _, version = name.rpartition("@") if "@" in name else (name, "", "")
+        what, _, version = name.rpartition("@") if "@" in str(name) else (name, "", "")
         try:
-            msgspec.convert(what, Name)
+            for text, kind in ((what, Name), (version, str if not version else Name), (about, Value)):
+                msgspec.convert(text, kind)
         except msgspec.ValidationError:
             raise Invalid(f"`{bounded(name)}` names nothing that could be used", hint="like churn-data@v3") from None
         self._append(Used(what, version, about))
@@ -198,12 +210,12 @@ class Run:
     def _judge(self, name: Any, value: Any, error: Exception, points: dict[str, float]) -> None:
         """What is no number: metrics one level deeper (`{"train": {"loss": 1}}` is train/loss), or nothing."""
         if not isinstance(value, Mapping):
-            return self._complain("value", error, f"metric `{bounded(name)}` was left out")
+            return self._complain("value", error, f"metric {_shown(name)} was left out")
         for below, inner in value.items():
             try:
                 points[values.key(f"{name}/{below}")] = values.number(inner)
             except Exception as fault:  # noqa: BLE001 - as above
-                self._complain("value", fault, f"metric `{bounded(name)}/{bounded(below)}` was left out")
+                self._complain("value", fault, f"metric {_shown(name)}/{_shown(below)} was left out")
         return None
 
     def _whole(self, step: Any) -> int:
@@ -221,7 +233,7 @@ class Run:
         try:
             return mask_value(values.key(key), values.text(value))
         except Exception as error:  # noqa: BLE001 - a __str__ that raises, a key that is none
-            self._complain("text", error, f"`{bounded(key)}` was left out")
+            self._complain("text", error, f"{_shown(key)} was left out")
             return None
 
     # --- where it goes ---
@@ -230,6 +242,12 @@ class Run:
         """Begin the spool now, and see to it that it is carried."""
         if self._open() is not None and not carrier.ensure(self.place):
             self._complain("carrier", None, "no process could be started; `tarmac sync` brings this run to its place")
+
+    def _look(self, at: int) -> None:
+        """Now and then: if the carrier has died, another takes its place."""
+        if self._look_at:
+            carrier.ensure(self.place)
+        self._look_at = at + LOOK_MILLISECONDS
 
     def _append(self, record: AnyRecord) -> None:
         try:
@@ -270,6 +288,8 @@ class Run:
 
     def end(self, status: Status = "finished") -> None:
         """End the run, and wait until it is in the workspace, for as long as that gets on."""
+        if status not in ("finished", "failed", "killed"):
+            raise Invalid(f"`{bounded(status)}` is no end of a run", hint="finished, failed or killed")
         with self._lock:
             if self.ended:
                 return
@@ -288,7 +308,7 @@ class Run:
         """Empty when all is in the workspace, else why it is not."""
         if self.place.offline:
             return "offline"
-        carrier.wake(self.place.spools)
+        carrier.ensure(self.place)
         began = told = time.monotonic()
 
         def tell(state: carrier.State | None) -> None:
@@ -357,6 +377,14 @@ class Run:
         from tarmac.logging import start
 
         return start.attach, (self.place, as_worker(self.begun), self.quiet)
+
+
+def _shown(thing: Any) -> str:
+    """What people hand in may not even be able to say what it is."""
+    try:
+        return f"`{bounded(thing)}`"
+    except Exception:  # noqa: BLE001 - as said
+        return f"a {type(thing).__name__}"
 
 
 def as_worker(begun: Begin) -> Begin:

@@ -32,14 +32,16 @@ class Spool:
         self._lock = threading.RLock()  # a signal handler may log while the thread it interrupts is logging
         self._sequence = 0
         self.size = 0
-        self._whole = True
+        self._busy = False
+        self._pending: tuple[bytes, int] | None = None
+        self._rest = b""
         self._waiting: deque[tuple[bytes, int]] = deque()
         self._waiting_bytes = 0
         self._try_after = 0.0
         self._alive = FileLock(folder / "alive")
         self._alive.acquire(wait=False)
         self._last = _set_aside(folder / LAST)
-        self._file = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _APPEND, 0o600)
+        self._file = _not_standard(os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _APPEND, 0o600))
 
     @classmethod
     def make(cls, folder: Path, record: Begin) -> Spool:
@@ -65,6 +67,8 @@ class Spool:
         with self._lock:
             if self._file < 0:
                 return
+            if self._pending is not None:
+                self._settle()
             if self._waiting:
                 self._drain()
             if self.lost and not self._waiting:
@@ -88,47 +92,70 @@ class Spool:
         self._alive.close()
 
     def _put(self, frame: bytes, points: int) -> bool:
-        if self._waiting:
-            return self._wait(frame, points)
-        if not self._whole:  # an exception, Ctrl-C say, came between a write and our knowing of it
-            os.ftruncate(self._file, self.size)
-        self._whole = False
+        if self._busy:  # a signal handler logs while the thread it interrupts is in here: that one writes it
+            return self._keep(frame, points)
+        self._busy = True
         try:
-            written = os.write(self._file, frame)
+            if self._pending is not None:
+                self._settle()
+            if self._waiting:
+                kept = self._keep(frame, points)
+                if time.monotonic() >= self._try_after:
+                    self._drain()
+                    self._try_after = time.monotonic() + RETRY_SECONDS
+                return kept
+            self._pending = (frame, points)
+            self._write()
+            if self._waiting and self._waiting[0][0] is not self._rest:
+                self._drain()
+            return True
+        finally:
+            self._busy = False
+
+    def _write(self) -> None:
+        """As much of what is pending as the disk takes; the rest waits."""
+        assert self._pending is not None
+        try:
+            written = os.write(self._file, self._pending[0])
         except OSError:
             written = 0
-        self.size += written
-        self._whole = True
-        return written == len(frame) or self._wait(frame[written:], points)
+        self._account(written)
 
-    def _wait(self, frame: bytes, points: int) -> bool:
-        """The disk is full: keep the frame in memory, and try again now and then."""
+    def _account(self, written: int) -> None:
+        assert self._pending is not None
+        frame, points = self._pending
+        self.size += written
+        self._rest = b""
+        if written < len(frame):
+            self._rest = frame[written:]
+            self._waiting.appendleft((self._rest, points))
+            self._waiting_bytes += len(self._rest)
+        self._pending = None
+
+    def _settle(self) -> None:
+        """Ctrl-C came between a write and our knowing of it: the file says how much was written. Nothing is cut."""
+        assert self._pending is not None
+        self._account(min(len(self._pending[0]), max(0, os.fstat(self._file).st_size - self.size)))
+
+    def _keep(self, frame: bytes, points: int) -> bool:
+        """In memory, until there is space or the one who writes gets to it."""
         # what says how the run went has room that points do not have
         room = WAITING_BYTES if points else WAITING_BYTES + (1 << 20)
-        kept = self._waiting_bytes + len(frame) <= room
-        if kept:
-            self._waiting.append((frame, points))
-            self._waiting_bytes += len(frame)
-        else:
+        if self._waiting_bytes + len(frame) > room:
             self.lost += points
-        if time.monotonic() >= self._try_after:
-            self._drain()
-            self._try_after = time.monotonic() + RETRY_SECONDS
-        return kept
+            return False
+        self._waiting.append((frame, points))
+        self._waiting_bytes += len(frame)
+        return True
 
     def _drain(self) -> None:
         while self._waiting:
-            frame, points = self._waiting[0]
-            try:
-                written = os.write(self._file, frame)
-            except OSError:
-                return
-            self.size += written
-            self._waiting_bytes -= written
-            if written < len(frame):
-                self._waiting[0] = (frame[written:], points)
-                return
+            self._pending = self._waiting[0]
             self._waiting.popleft()
+            self._waiting_bytes -= len(self._pending[0])
+            self._write()
+            if self._rest:
+                return
 
     def _write_last(self, end: End | None) -> None:
         """In the space that was set aside, which a full disk cannot refuse."""
@@ -146,8 +173,19 @@ class Spool:
 _APPEND = os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
+def _not_standard(file: int) -> int:
+    """The same file beyond the standard ones: where those are closed, what a library prints would go into it."""
+    if file > 2 or os.name == "nt":
+        return file
+    import fcntl
+
+    moved = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(file)
+    return moved
+
+
 def _set_aside(path: Path) -> int:
     """A file whose blocks are there already, to be written over in place."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     os.write(file, bytes(SET_ASIDE_BYTES))
-    return file
+    return _not_standard(file)

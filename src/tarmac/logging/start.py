@@ -23,7 +23,7 @@ from tarmac.core.ids import time_ordered
 from tarmac.core.names import Id, Name, Note
 from tarmac.formats.spool import Begin
 from tarmac.logging import place, ranks, seeds, values
-from tarmac.logging.place import Place
+from tarmac.logging.place import TAKEN, Place
 from tarmac.logging.run import PATIENCE_SECONDS, Run, current, status_of
 
 _runs: list[Run] = []
@@ -59,7 +59,11 @@ def run(
     for text, kind, what in ((experiment, Name, "the name of an experiment"), (name, Name, "the name of a run")):
         _check(text, kind, what)
     _check(resume, Id, "the id of a run")
-    _check(note, Note, "a note")
+    _check(note or "", Note, "a note")
+    if tags is not None and not isinstance(tags, Mapping):
+        raise Invalid(f"tags are a mapping, not {type(tags).__name__}")
+    if not isinstance(patience, (int, float)):
+        raise Invalid(f"patience is a number of seconds, not `{bounded(patience)}`")
     try:
         pairs = dict(values.pairs(params)) if params is not None else {}
     except TypeError as error:
@@ -73,19 +77,19 @@ def run(
     owner = around is None and (rank == 0 or not together)
     begin = Begin(
         run=around or resume or (ranks.shared_run() if together else time_ordered()),
-        at=now(),
+        at=max(0, now()),
         project=found.project,
         owner=owner,
         experiment=experiment,
         name=name,
-        parent=above.id if above is not None and resume is None else None,
-        note=note,
+        parent=(above.id if above is not None else found.above) if resume is None else None,
+        note=note or "",
         host=os.uname().nodename if sys.platform != "win32" else os.environ.get("COMPUTERNAME", ""),
         pid=os.getpid(),
-        command=[sys.executable, *sys.orig_argv[1:]],
-        folder=_here(),
-        script=_script(),
-        packages=list(sys.path),
+        command=[_plain(word) for word in (sys.executable or "python", *sys.orig_argv[1:])],
+        folder=_plain(_here()),
+        script=_plain(_script()),
+        packages=[_plain(str(path)) for path in sys.path],
         python=f"{sys.implementation.name} {'.'.join(map(str, sys.version_info[:3]))}",
         capture=capture and owner,
         meter=meter and owner,
@@ -100,6 +104,7 @@ def run(
     _keep(made)
     if around is not None:
         _taken_over.add(around)
+        os.environ["TARMAC_RUN"] = f"{around}{TAKEN}"  # what this process starts are runs below it
     if pairs:
         made.params(pairs)
     if tags:
@@ -129,6 +134,7 @@ def attach(found: Place, begin: Begin, quiet: bool) -> Run:
 def _keep(made: Run) -> None:
     if not _all:
         atexit.register(_end_all)
+    made.error_before = getattr(sys, "last_value", None)
     _runs[:] = [one for one in _runs if not one.ended]
     _runs.append(made)
     _all.add(made)
@@ -136,8 +142,9 @@ def _keep(made: Run) -> None:
 
 def _end_all() -> None:
     """The process ends: so do its runs, as it does."""
+    error = getattr(sys, "last_value", None)
     for one in reversed(list(_runs)):
-        one.end(status_of(getattr(sys, "last_value", None)))
+        one.end(status_of(None if error is one.error_before else error))
 
 
 def _after_fork() -> None:
@@ -154,6 +161,11 @@ def _check(text: str | None, kind: Any, what: str) -> None:
         msgspec.convert(text, kind | None)
     except msgspec.ValidationError as error:
         raise Invalid(f"`{bounded(text)}` cannot be {what}", hint=bounded(error, 200)) from None
+
+
+def _plain(text: str) -> str:
+    """A path or word that is no Unicode, as it can be written down."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _here() -> str:

@@ -32,7 +32,7 @@ def number(value: Any) -> float:
         return float(item())
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=65_536, typed=True)  # 1 and True are two names
 def key(name: Any) -> str:
     """The name of a metric, param or tag. Raises for what cannot be one."""
     text: str = msgspec.convert(name if isinstance(name, str) else str(name), Name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,14 +48,16 @@ from tarmac.track.operations import (
     DescribeRun,
     EditRun,
     EndRun,
+    GetRun,
     LogRun,
     MoveRuns,
     ResumeRun,
     TagRun,
     UseInput,
 )
+from tarmac.track.records import Run
 from tarmac.workspace import Workspace
-from tarmac.workspace.files import commit
+from tarmac.workspace.files import artifacts, commit
 
 MOST_POINTS = 10_000
 MOST_FILES = 200
@@ -86,7 +89,7 @@ class Cargo:
         """None for what has not begun, and never will if nobody is alive there."""
         for record, _ in read(folder / LOG, most=1):
             if isinstance(record, Begin):
-                return cls(folder, record, copy=Path(record.place) != folder.absolute())
+                return cls(folder, record, copy=Path(record.place).resolve() != folder.resolve())
         return None
 
     # --- the state of the writer ---
@@ -151,11 +154,11 @@ class Cargo:
             started_at=begin.at,
             beats=self.is_alive(),
         )
-        try:
-            run = door(wanted)
-        except (NotFound, Conflict):  # its parent is gone, in the trash, or lies in a spool that is not here
-            run = door(msgspec.structs.replace(wanted, parent=None))
-        if not begin.owner and begin.adopts:
+        if begin.resume or begin.adopts:  # it has to be there: a wrong id must not become a new run
+            run = door(GetRun(id=begin.run))
+        else:
+            run = self._create(door, wanted)
+        if begin.adopts:
             if begin.experiment and run.experiment != begin.experiment:
                 door(MoveRuns(ids=[begin.run], to=begin.experiment))
             if begin.name and run.name != begin.name:
@@ -165,6 +168,12 @@ class Cargo:
                 self._positions[name] = door(LogRun(id=begin.run, spool=self._spool(name), ended=True)).position
         if begin.resume and not self._positions.get(LOG):
             door(ResumeRun(id=begin.run))
+
+    def _create(self, door: Workspace, wanted: CreateRun) -> Run:
+        try:
+            return door(wanted)
+        except (NotFound, Conflict):  # its parent is gone, in the trash, or lies in a spool that is not here
+            return door(msgspec.structs.replace(wanted, parent=None))
 
     def send(self, door: Workspace) -> bool:
         """Send a part of what lies here; whether there was anything."""
@@ -205,7 +214,7 @@ class Cargo:
                     self._attach(door, name, files)
                     files = []
                 if not isinstance(record, SavedFile):
-                    self._do(door, record)
+                    self._try(door, record)
                     self._move_on(door, name, position)
         self._log(door, name, batch)
         self._attach(door, name, files)
@@ -271,11 +280,12 @@ class Cargo:
             return
         attached = []
         for file in {file.path: file for file, _ in files}.values():  # what was saved again replaces
-            local = self.folder / "files" / file.local
-            try:
+            local = self._local(file)
+            if local is not None:
                 attached.append(File(path=file.path, digest=door.put(local), size=file.size))
-            except FileNotFoundError:
-                continue  # sent before, by somebody who was killed before he could say so
+            elif file.path not in {known.path for known in artifacts(door, self.begin.run)}:
+                raise Conflict(f"the bytes of `{bounded(file.path)}` are not in {self.folder}: is the copy whole?")
+            # else it was sent before, by somebody who was killed before he could say so
         if attached:
             answer = door(AttachFiles(id=self.begin.run, files=attached))
             if answer.missing:
@@ -284,6 +294,26 @@ class Cargo:
         if not self.copy:
             for file, _ in files:
                 (self.folder / "files" / file.local).unlink(missing_ok=True)
+
+    def _local(self, file: SavedFile) -> Path | None:
+        """Where its bytes lie; None if they do not. A spool may come from anywhere: it leads to no other file."""
+        if file.local in ("", ".", "..") or "/" in file.local or "\\" in file.local:
+            raise Damaged(f"{self.folder} names a file outside of itself: `{bounded(file.local)}`")
+        path = self.folder / "files" / file.local
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(mode) or (self.folder / "files").is_symlink():
+            raise Damaged(f"{path} is not a regular file")
+        return path
+
+    def _try(self, door: Workspace, record: AnyRecord) -> None:
+        """Do it; what the workspace refuses for good is told in the run, and the rest goes on."""
+        try:
+            self._do(door, record)
+        except (Invalid, TooLarge) as error:
+            door(TagRun(id=self.begin.run, set={"tarmac.warning.refused": bounded(error.message, 1000)}))
 
     def _do(self, door: Workspace, record: AnyRecord) -> None:
         run = self.begin.run
@@ -314,7 +344,7 @@ class Cargo:
         if unread := sum(self._unreadable.values()):
             door(TagRun(id=begin.run, set={"tarmac.incomplete": f"{unread} bytes of what was logged cannot be read"}))
         if begin.owner and (end is not None or not self.copy):
-            status = end.status if end is not None and end.status else "killed"
+            status = end.status if end is not None and end.status in ("finished", "failed") else "killed"
             try:
                 door(EndRun(id=begin.run, status=status, at=end.at if end is not None else now()))  # type: ignore[arg-type]
             except Conflict:
@@ -341,14 +371,19 @@ class Cargo:
         if not begin.capture or self.copy or (self.folder / SIDE).exists():
             return
         try:
-            folder = Path(begin.folder or ".")
-            facts = capture.facts(begin.command, folder, begin.python, tuple(begin.packages))
-            if begin.seeds:
-                facts["seeds"] = begin.seeds
-            tree = capture.source_tree(Path(begin.script).parent if begin.script else folder)
-            facts["left_out"] = dict(list(tree.left_out.items())[: capture.MOST_NAMED])
-        except OSError:
-            return
+            self.write(self._facts(door))
+        except Exception as error:  # noqa: BLE001 - a package, a name or a file of any kind: the run goes on
+            what = f"how it was started could not be kept: {type(error).__name__}: {bounded(error, 300)}"
+            self.write(Tags({"tarmac.warning.capture": what}))
+
+    def _facts(self, door: Workspace | None) -> Facts:
+        begin = self.begin
+        folder = Path(begin.folder or ".")
+        facts = capture.facts(begin.command, folder, begin.python, tuple(begin.packages))
+        if begin.seeds:
+            facts["seeds"] = begin.seeds
+        tree = capture.source_tree(Path(begin.script).parent if begin.script else folder)
+        facts["left_out"] = dict(list(tree.left_out.items())[: capture.MOST_NAMED])
         source = None
         try:
             if door is not None:
@@ -358,7 +393,7 @@ class Cargo:
             source = None
         if source is None:
             self._keep(tree)
-        self.write(Facts(facts, source))
+        return Facts(facts, source)
 
     def _keep(self, tree: Tree) -> None:
         for file in tree.files:

@@ -22,10 +22,8 @@ from pathlib import Path
 from tarmac.core.clock import now
 from tarmac.core.errors import (
     Busy,
-    Damaged,
     Forbidden,
     Full,
-    NewerFormat,
     TarmacError,
     Unauthenticated,
     Unreachable,
@@ -102,7 +100,7 @@ class Carrier:
                 continue
             try:
                 cargo = Cargo.load(folder)
-            except (Damaged, NewerFormat, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever lies there
                 self.troubles[folder.name] = str(error)
                 continue
             if cargo is not None:
@@ -129,8 +127,8 @@ class Carrier:
             self._doors.pop(cargo.begin.project).close()  # a server that was started anew has left a new token
         except (Unreachable, Busy, Full, OSError) as error:
             self._rest(str(error))
-        except TarmacError as error:  # of this spool alone: the others go on
-            self.troubles[name] = error.message
+        except Exception as error:  # noqa: BLE001 - of this spool alone, whatever it is: the others go on
+            self.troubles[name] = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
             self._started.discard(name)
             self._spool_after[name] = time.monotonic() + SPOOL_PAUSE_SECONDS
         return False
