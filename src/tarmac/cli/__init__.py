@@ -15,6 +15,7 @@ GROUPS = {
     "runs": ("track", "Executions: start, log, look, compare, end."),
     "metrics": ("track", "Curves of runs."),
     "files": ("track", "Files that belong to no run."),
+    "import": ("start", "What was tracked elsewhere, brought here."),
     "manifests": ("store", "Immutable lists of files."),
     "blobs": ("store", "Bytes by their digest."),
     "jobs": ("flow", "Work that takes longer than an answer may."),
