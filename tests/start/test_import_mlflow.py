@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,58 @@ def test_a_folder_arrives_whole_and_only_once(workspace: Workspace, mlruns: Path
     assert carry(workspace, mlruns) == Imported(experiments=0, runs=0, points=0, files=0, bytes=0)
     assert workspace(GetStatus()).ledger.events == events + 1, "only that somebody asked"
     check_all_is_there(workspace)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    file = tmp_path / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.executescript((SOURCES / "mlflow.sql").read_text())
+    return file
+
+
+def test_a_database_arrives_whole_and_only_once(workspace: Workspace, database: Path):
+    before = database.read_bytes()
+    for _ in range(2):
+        carry(workspace, database, SOURCES / "artifacts")
+        check_all_is_there(workspace)
+    again = carry(workspace, f"sqlite:///{database}", SOURCES / "artifacts")
+    assert again == Imported(experiments=0, runs=0, points=0, files=0, bytes=0)
+    assert database.read_bytes() == before
+
+
+def test_files_of_a_database_are_taken_only_from_where_mlflow_puts_them(workspace: Workspace, database: Path):
+    secret = database.parent / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("not yours")
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE runs SET artifact_uri = ? WHERE name = 'sweep'", (str(secret),))
+        connection.execute("UPDATE runs SET artifact_uri = 's3://b/' || run_uuid || '/artifacts' WHERE name = 'killed'")
+        connection.execute(
+            "UPDATE runs SET artifact_uri = 'mlflow-artifacts:/../secret/' || run_uuid || '/artifacts' "
+            "WHERE name = 'planned'"
+        )
+        (planned,) = connection.execute("SELECT run_uuid FROM runs WHERE name = 'planned'").fetchone()
+        connection.commit()
+    (secret / planned / "artifacts").mkdir(parents=True)
+    (secret / planned / "artifacts" / "key").write_text("not yours")
+    (database.parent / "root").mkdir()
+    answer = carry(workspace, database, database.parent / "root")
+    assert (answer.runs, answer.files) == (7, 0)
+    reasons = sorted(skipped.why for skipped in answer.skipped)
+    assert len(reasons) == 2
+    assert "is not where MLflow puts files" in reasons[0]
+    assert "they lie elsewhere: s3://" in reasons[1]
+    answer = carry(workspace, database)
+    assert "files of runs" in [skipped.what for skipped in answer.skipped]
+
+
+def test_another_database_is_refused(workspace: Workspace, tmp_path: Path):
+    file = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE runs (x)")
+    with pytest.raises(Invalid, match="is no database of MLflow's"):
+        carry(workspace, file)
 
 
 def test_what_cannot_be_carried_is_named_and_the_rest_is_there(workspace: Workspace, mlruns: Path, tmp_path: Path):

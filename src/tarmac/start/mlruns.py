@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tarmac.core.errors import Invalid, TarmacError, bounded
 from tarmac.start import flat_yaml
+from tarmac.start.artifacts import folder_of
 from tarmac.start.flat_yaml import Flat
 from tarmac.start.folders import entries, open_file, walk
 from tarmac.start.source import (
@@ -142,22 +143,20 @@ class Mlruns:
 
     def files(self, head: Head) -> Iterator[FoundFile]:
         what = f"run {head.id}: files"
-        own = self._runs[head.id] / "artifacts"
-        places = [own]
-        if self._artifacts is not None:
-            places += [
-                self._artifacts / head.experiment / head.id / "artifacts",
-                self._artifacts / head.id / "artifacts",
-            ]
-        for place in places:
-            if any(entries(place, Missed(), what)):
-                for path, file in walk(place, self.missed, what):
-                    yield FoundFile(path, partial(open_file, file))
+        folder: Path | None = self._runs[head.id] / "artifacts"
+        if not any(entries(self._runs[head.id] / "artifacts", Missed(), what)):
+            meta = self._meta(self._runs[head.id], what)
+            uri = (meta[0].get("artifact_uri") or "") if meta else ""
+            if self._artifacts is None and uri.endswith(f"/{head.experiment}/{head.id}/artifacts"):
+                return  # it is the folder that is empty
+            # what a folder from elsewhere says of other folders of this machine is not believed
+            folder = folder_of(head, uri, self._artifacts, self._root / ".nowhere", self.missed) if uri else None
+            if folder is not None and self._artifacts is None:
+                self.missed.add(what, f"they lie outside of the folder: {bounded(uri)}; --artifacts names that place")
                 return
-        meta = self._meta(self._runs[head.id], what)
-        uri = (meta[0].get("artifact_uri") or "") if meta else ""
-        if uri and not uri.endswith(f"/{head.experiment}/{head.id}/artifacts"):
-            self.missed.add(what, f"they lie elsewhere: {bounded(uri)}; --artifacts names a folder that has them")
+        if folder is not None:
+            for path, file in walk(folder, self.missed, what):
+                yield FoundFile(path, partial(open_file, file))
 
     def close(self) -> None:
         pass

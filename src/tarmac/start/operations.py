@@ -37,7 +37,7 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
 
 @operation("import.mlflow", needs="admin", scope="workspace", positional=("source",))
 class ImportMlflow(Job[Imported], frozen=True, kw_only=True):
-    """Bring in experiments and runs from MLflow: an `mlruns` folder. Done again, it adds only what is new."""
+    """Bring in experiments and runs from MLflow: a folder `mlruns` or a database `mlflow.db`. It may be repeated."""
 
     source: Place
     artifacts: MaybePlace = ""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from tarmac.core.errors import Invalid, NotFound, bounded
+from tarmac.start.mlflow_database import MAGIC, MlflowDatabase
 from tarmac.start.mlruns import Mlruns
 from tarmac.start.source import Missed, Source
 
-KINDS = "a folder `mlruns`"
+KINDS = "a folder `mlruns`, a database `mlflow.db`"
 
 
 def find(place: str, artifacts: str) -> Source:
@@ -17,6 +18,7 @@ def find(place: str, artifacts: str) -> Source:
         raise NotFound(
             f"there is no folder {bounded(artifacts, 300)}", hint="--artifacts names the folder with the files"
         )
+    place = place.removeprefix("sqlite:///")
     if "://" in place:
         raise Invalid(f"{bounded(place, 300)} cannot be imported from", hint=f"what can be: {KINDS}")
     path = Path(place)
@@ -26,4 +28,7 @@ def find(place: str, artifacts: str) -> Source:
         if not any((entry / "meta.yaml").is_file() for entry in path.iterdir()):
             raise Invalid(f"{bounded(place, 300)} is not a folder of MLflow's", hint=f"what can be imported: {KINDS}")
         return Mlruns(path, folder, Missed())
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) == MAGIC:
+            return MlflowDatabase(path, folder, Missed())
     raise Invalid(f"{bounded(place, 300)} cannot be imported from", hint=f"what can be: {KINDS}")
