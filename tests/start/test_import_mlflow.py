@@ -5,21 +5,31 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
+import socket
 import sqlite3
-from collections.abc import Callable
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tarmac.core.errors import Invalid
+from tarmac import store
+from tarmac.core.errors import Invalid, TarmacError, Unreachable
+from tarmac.core.settings import Settings
+from tarmac.flow.operations import ResumeJob
 from tarmac.start import flat_yaml
 from tarmac.start.carrying import in_order
 from tarmac.start.operations import Imported, ImportMlflow
 from tarmac.start.source import Head
+from tarmac.store.folder import WorkspaceFolder
 from tarmac.store.operations import GetStatus, ShowLineage
 from tarmac.track import operations as ops
-from tarmac.workspace import Workspace
+from tarmac.workspace import Workspace, connect
+from tests.conftest import Server
+from tests.flow.test_jobs import process_of, until
 
 SOURCES = Path(__file__).parent / "sources"
 
@@ -169,6 +179,101 @@ def test_what_came_since_is_added(workspace: Workspace, mlruns: Path):
     assert (run.status, run.ended_at, run.metrics) == ("finished", 1_700_000_099_000, {"acc": 0.5})
 
 
+def test_a_killed_import_goes_on(workspace: Workspace, mlruns: Path):
+    (template,) = [path for path in mlruns.glob("*/*/meta.yaml") if "run_name: killed" in path.read_text()]
+    for number in range(300):
+        run = template.parent.with_name(f"{number:032x}")
+        (run / "metrics").mkdir(parents=True)
+        (run / "meta.yaml").write_text(template.read_text().replace(template.parent.name, run.name))
+        (run / "metrics" / "acc").write_text("1700000000000 1 0\n")
+    started = workspace(ImportMlflow(source=str(mlruns)))
+    until(workspace, started.id, lambda job: workspace(ops.CountRuns()).count > 5)
+    os.kill(process_of(started.id), signal.SIGKILL)
+    until(workspace, started.id, lambda job: job.state == "interrupted")
+    assert 5 < workspace(ops.CountRuns()).count < 300
+    workspace(ResumeJob(id=started.id))
+    answer = workspace.wait(started)
+    assert answer.runs in (306, 307), "the one at work when it was killed may be here and not be counted"
+    assert workspace(ops.CountRuns(filter="metrics.acc = 1")).count == 300
+    assert workspace(ops.GetExperiment(name="gone")).deleted_at is not None
+    assert carry(workspace, mlruns) == Imported(experiments=0, runs=0, points=0, files=0, bytes=0)
+
+
+def test_a_server_is_read_through_its_api(
+    workspace: Workspace, mlruns: Path, serve: Callable[..., Server], tmp_path: Path
+):
+    """Ours answers as MLflow's does; the next test asks MLflow's own."""
+    other = WorkspaceFolder(tmp_path / "other" / ".tarmac")
+    store.create(other, Settings()).close()
+    with connect(other.path.parent) as first:
+        carry(first, mlruns)
+    server = serve(other)
+    assert carry(workspace, server.url) == Imported(experiments=2, runs=7, points=10, files=2, bytes=18)
+    check_all_is_there(workspace)
+    assert carry(workspace, server.url) == Imported(experiments=0, runs=0, points=0, files=0, bytes=0)
+    server.stop()
+    with pytest.raises(Unreachable):
+        carry(workspace, server.url)
+
+
+@pytest.mark.slow
+def test_mlflows_own_server(workspace: Workspace, mlruns: Path, mlflow_server: Callable[[Path], str]):
+    for meta in mlruns.rglob("meta.yaml"):
+        meta.write_text(meta.read_text().replace("file:///somewhere/mlruns", "mlflow-artifacts:"))
+    url = mlflow_server(mlruns)
+    assert carry(workspace, url) == Imported(experiments=2, runs=7, points=10, files=2, bytes=18)
+    check_all_is_there(workspace)
+    assert carry(workspace, url) == Imported(experiments=0, runs=0, points=0, files=0, bytes=0)
+
+
+@pytest.fixture
+def mlflow_server() -> Iterator[Callable[[Path], str]]:
+    """MLflow's own server over a folder, where its program is installed."""
+    program = shutil.which("mlflow")
+    if program is None:
+        pytest.skip("there is no program `mlflow`")
+    with contextlib.ExitStack() as stack:
+
+        def start(mlruns: Path) -> str:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            words = ["--backend-store-uri", str(mlruns), "--artifacts-destination", str(mlruns)]
+            environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}
+            process = subprocess.Popen(
+                [program, "server", *words, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+                cwd=mlruns.parent,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                process_group=0,
+            )
+            stack.callback(process.wait)
+            stack.callback(os.killpg, process.pid, signal.SIGTERM)
+            deadline = time.monotonic() + 90
+            while time.monotonic() < deadline:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    return f"http://127.0.0.1:{port}"
+                time.sleep(0.2)
+            raise AssertionError("MLflow's server did not start")
+
+        yield start
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("http://user:secret@127.0.0.1:1", "must not carry a password"),
+        ("http://", "no address"),
+        ("s3://bucket", "cannot be imported from"),
+        ("nowhere", "there is nothing at"),
+    ],
+)
+def test_a_place_that_cannot_be_a_source(workspace: Workspace, place: str, said: str):
+    with pytest.raises(TarmacError, match=said):
+        carry(workspace, place)
+
+
 def test_as_a_command(tarmac: Callable[..., Any], mlruns: Path, tmp_path: Path):
     tarmac("init")
     ran = tarmac("import", "mlflow", "mlruns")
@@ -189,6 +294,7 @@ def test_parents_come_first_and_circles_end():
     [
         ("a: plain text\n", "plain text"),
         ("a: folded\n  here\n", "folded here"),
+        ("a: from Windows\r\n", "from Windows"),
         ("a: 'it''s'\n", "it's"),
         ("a: 'two\n\n  lines'\n", "two\nlines"),
         ('a: "tab\\t\\xe9\\\n  \\ x"\n', "tab\té x"),

@@ -73,21 +73,14 @@ class Carrier:
         for experiment in found:
             self._experiment(experiment, needed=experiment.id in used)
         place = next((at + 1 for at, head in enumerate(heads) if head.id == so_far.after), 0)
-        known = {head.id for head in heads}
         self._total = len(heads)
         for done, head in enumerate(heads):
             self._done = done
             self._job.progress(done, len(heads), "runs")
-            run = self._read(head)
-            if run is None:
-                continue
-            if run.deleted:
-                self._trash.append(run.id)
-            if done < place:
-                continue  # carried by an earlier try
-            if self._run(head, run, known):
-                so_far.after = head.id
-                self._remember()
+            try:
+                self._carry_run(head, carried=done < place)
+            except REFUSED as error:
+                self._refused(f"run {head.id}", error)
         self._job.progress(len(heads), len(heads), "runs")
         self._throw_away(found)
         return Imported(
@@ -98,6 +91,16 @@ class Carrier:
             bytes=so_far.bytes,
             skipped=self._missed.all(),
         )
+
+    def _carry_run(self, head: Head, *, carried: bool) -> None:
+        run = self._read(head)
+        if run is None:
+            return
+        if run.deleted:
+            self._trash.append(run.id)
+        if not carried and self._run(head, run):  # else an earlier try has done it
+            self._so_far.after = head.id
+            self._remember()
 
     def _read(self, head: Head) -> FoundRun | None:
         if head.experiment not in self._names:
@@ -136,7 +139,7 @@ class Carrier:
 
     # --- runs ---
 
-    def _run(self, head: Head, found: FoundRun, known: set[str]) -> bool:
+    def _run(self, head: Head, found: FoundRun) -> bool:
         """Carry one run with all it has; False if it cannot be here."""
         what = f"run {head.id}"
         with self._job.store.database.read() as connection:
@@ -145,7 +148,7 @@ class Carrier:
             if there and rows.run_row(read, head.id)[2] is not None:
                 return True  # it is in the trash, where only whole runs get to
         params = self._texts(found.params, f"{what}: params")
-        if not there and not self._create(head, found, known, what):
+        if not there and not self._create(head, found, what):
             return False
         for portion in portions(params.items(), TEXTS_AT_ONCE):
             self._try(f"{what}: params", ops.LogRun(id=head.id, params=dict(portion), ended=True))
@@ -156,7 +159,7 @@ class Carrier:
         self._end(found, what)
         return True
 
-    def _create(self, head: Head, found: FoundRun, known: set[str], what: str) -> bool:
+    def _create(self, head: Head, found: FoundRun, what: str) -> bool:
         tags = self._texts(found.tags, f"{what}: tags")
         note = self._note(tags, what)
         name = tags.pop(NAME_TAG, "") or found.name

@@ -24,7 +24,7 @@ Flat: TypeAlias = "dict[str, str | None]"
 
 def read(text: str) -> tuple[Flat, dict[str, Flat]]:
     """The values by their keys, and those that stand below a key."""
-    return _Reader(text.split("\n")).mapping("")
+    return _Reader(text.replace("\r\n", "\n").split("\n")).mapping("")
 
 
 class _Reader:

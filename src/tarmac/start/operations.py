@@ -37,7 +37,7 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
 
 @operation("import.mlflow", needs="admin", scope="workspace", positional=("source",))
 class ImportMlflow(Job[Imported], frozen=True, kw_only=True):
-    """Bring in experiments and runs from MLflow: a folder `mlruns` or a database `mlflow.db`. It may be repeated."""
+    """Bring in experiments and runs from MLflow: a folder `mlruns`, an `mlflow.db` or a server. It may be repeated."""
 
     source: Place
     artifacts: MaybePlace = ""

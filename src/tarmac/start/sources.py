@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tarmac.core.errors import Invalid, NotFound, bounded
 from tarmac.start.mlflow_database import MAGIC, MlflowDatabase
+from tarmac.start.mlflow_server import MlflowServer
 from tarmac.start.mlruns import Mlruns
 from tarmac.start.source import Missed, Source
 
-KINDS = "a folder `mlruns`, a database `mlflow.db`"
+KINDS = "a folder `mlruns`, a database `mlflow.db`, the address of a server"
 
 
 def find(place: str, artifacts: str) -> Source:
@@ -19,6 +20,8 @@ def find(place: str, artifacts: str) -> Source:
             f"there is no folder {bounded(artifacts, 300)}", hint="--artifacts names the folder with the files"
         )
     place = place.removeprefix("sqlite:///")
+    if place.startswith(("http://", "https://")):
+        return MlflowServer(place, Missed())
     if "://" in place:
         raise Invalid(f"{bounded(place, 300)} cannot be imported from", hint=f"what can be: {KINDS}")
     path = Path(place)
