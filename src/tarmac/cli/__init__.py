@@ -18,6 +18,7 @@ GROUPS = {
     "models": ("registry", "What was kept: names, versions, aliases and their history."),
     "versions": ("registry", "Numbered references to packages."),
     "packages": ("registry", "Immutable bundles that can predict."),
+    "import": ("start", "What was tracked elsewhere, brought here."),
     "manifests": ("store", "Immutable lists of files."),
     "blobs": ("store", "Bytes by their digest."),
     "jobs": ("flow", "Work that takes longer than an answer may."),

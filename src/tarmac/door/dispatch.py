@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from tarmac.core.actor import EVERYWHERE, Actor, Permission
-from tarmac.core.errors import Forbidden, Internal, NotFound, TarmacError
+from tarmac.core.errors import Forbidden, Internal, TarmacError
 from tarmac.core.ids import time_ordered
 from tarmac.core.operation import Operation, Spec, Started, spec_of
 from tarmac.door import catalog
@@ -22,9 +22,10 @@ from tarmac.door.jobs import Spawner
 from tarmac.flow import queries as job_rows
 from tarmac.flow.records import Job
 from tarmac.store import Store
-from tarmac.store.blobs import rows as blob_rows
+from tarmac.store.blobs import keeping
 from tarmac.store.blobs.folder import Incoming, Stored
 from tarmac.store.blobs.rows import Blob
+from tarmac.store.commands import carry_out
 from tarmac.store.sql import Batch, Event, Reader, Tx
 from tarmac.store.writer import Done, Work
 from tarmac.track.queries import files as run_files
@@ -107,17 +108,7 @@ class Door:
             except Exception as error:
                 raise in_our_words(spec.name, error) from error
         payload = _encode(request)
-
-        def work(batch: Batch) -> Any:
-            tx = Tx(batch, key, project, actor)
-            answer = handler.apply(request, tx, *extra)
-            if tx.changed:
-                subject = tx.subject or _subject(spec, answer)
-                content = payload if tx.evidence is None else _with_evidence(payload, tx.evidence)
-                batch.events.append(Event(project, batch.now, actor.signature, spec.name, subject, content))
-            return answer
-
-        return work
+        return partial(carry_out, spec, handler, request, payload, extra, key, project, actor)
 
     def _prepare(
         self, spec: Spec, prepare: Callable[..., Any], request: Operation[Any], actor: Actor, project: str, key: int
@@ -139,33 +130,9 @@ class Door:
         return work
 
     def keep_blob(self, stored: Stored, actor: Actor, project: str) -> None:
-        """Make uploaded bytes exist. Bytes alone leave no event; the manifest that binds them does."""
+        """Make uploaded bytes exist."""
         _allow("upload blobs", "write", actor, project)
-        key = self.store.project_key(project)
-        try:
-            if unneeded := self._keep(stored, key, project, actor):
-                self.store.blobs.delete(unneeded)
-        finally:
-            stored.settle()
-
-    def _keep(self, stored: Stored, key: int, project: str, actor: Actor) -> str:
-        """Make the bytes exist, and say which file is not needed then: if what was there is damaged, that one goes."""
-        while True:
-            if self.store.writer.call(lambda batch: blob_rows.add(Tx(batch, key, project, actor), stored)):
-                return ""
-            try:
-                there = self.find_blob(stored.digest, actor, project)
-            except NotFound:
-                continue  # gc took it in this moment
-            if self.store.blobs.is_whole(there.digest, there.place, there.size, there.blocks):
-                return stored.place
-            log.warning("blob %s was damaged and is healed by an upload", stored.digest)
-            place = there.place
-            if self.store.writer.call(partial(self._replace, stored, place, key, project, actor)):
-                return place
-
-    def _replace(self, stored: Stored, place: str, key: int, project: str, actor: Actor, batch: Batch) -> bool:
-        return blob_rows.replace(Tx(batch, key, project, actor), stored, place)
+        keeping.keep(self.store, stored, self.store.project_key(project), project, actor)
 
     def receive_blob(self, actor: Actor, project: str, digest: str = "", offset: int = 0) -> Incoming:
         """Where uploaded bytes go; from an offset on, the rest of an upload that was cut off."""
@@ -191,9 +158,7 @@ class Door:
 
     def find_blob(self, digest: str, actor: Actor, project: str) -> Blob:
         _allow("read blobs", "read", actor, project)
-        key = self.store.project_key(project)
-        with self.store.database.read() as connection:
-            return blob_rows.find(Reader(connection, self.store.names, key, project, actor), digest)
+        return keeping.find(self.store, digest, self.store.project_key(project), project, actor)
 
     def read_blob(self, blob: Blob, start: int, end: int) -> Iterator[bytes]:
         return self.store.blobs.read(blob.digest, blob.place, blob.size, blob.blocks, start, end)
@@ -218,13 +183,3 @@ def in_our_words(doing: str, error: BaseException) -> TarmacError:
         return error
     log.error("%s failed", doing, exc_info=error)
     return Internal(f"{doing} failed: {type(error).__name__}", hint="the server's log says more; please report it")
-
-
-def _with_evidence(payload: bytes, evidence: dict[str, Any]) -> bytes:
-    """What was asked, and what the handler found worth proving later."""
-    return _encode({**msgspec.json.decode(payload), "evidence": evidence})
-
-
-def _subject(spec: Spec, answer: Any) -> str:
-    name = getattr(answer, "id", None) or getattr(answer, "name", "")
-    return f"{spec.name.partition('.')[0]}/{name}"

@@ -83,12 +83,12 @@ def totals(read: Reader, run: int) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def digests_at(tx: Tx, run: int, paths: Sequence[str]) -> dict[str, str]:
+def digests_at(read: Reader, run: int, paths: Sequence[str]) -> dict[str, str]:
     """What lies at these paths now."""
     found: dict[str, str] = {}
     for names, values in blobs.placeholders(sorted(paths)):
         found.update(
-            tx.all(f"SELECT path, digest FROM artifacts WHERE run = :run AND path IN ({names})", run=run, **values)
+            read.all(f"SELECT path, digest FROM artifacts WHERE run = :run AND path IN ({names})", run=run, **values)
         )
     return found
 
