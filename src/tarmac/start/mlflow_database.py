@@ -139,17 +139,20 @@ class MlflowDatabase:
 
     def points(self, head: Head) -> Iterator[FoundPoint]:
         wrong = 0
-        with contextlib.closing(self._connection.cursor()) as cursor:
-            cursor.execute(
-                "SELECT key, value, step, timestamp, is_nan FROM metrics WHERE run_uuid = ? "
-                "ORDER BY key, step, timestamp",
-                (head.id,),
-            )
-            for key, value, step, at, is_nan in cursor:
-                if isinstance(value, (int, float)) and isinstance(step, int) and isinstance(at, int):
-                    yield FoundPoint(_text(key), math.nan if is_nan else _number(value), step, at)
-                else:
-                    wrong += 1
+        try:
+            with contextlib.closing(self._connection.cursor()) as cursor:
+                cursor.execute(
+                    "SELECT key, value, step, timestamp, is_nan FROM metrics WHERE run_uuid = ? "
+                    "ORDER BY key, step, timestamp",
+                    (head.id,),
+                )
+                for key, value, step, at, is_nan in cursor:
+                    if isinstance(value, (int, float)) and isinstance(step, int) and isinstance(at, int):
+                        yield FoundPoint(_text(key), math.nan if is_nan else _number(value), step, at)
+                    else:
+                        wrong += 1
+        except sqlite3.Error as error:
+            self.missed.add(f"run {head.id}: metrics", f"the database cannot be read: {error}")
         if wrong:
             self.missed.add(f"run {head.id}: metrics", f"{wrong} points are not numbers")
 

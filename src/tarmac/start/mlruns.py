@@ -131,13 +131,16 @@ class Mlruns:
     def points(self, head: Head) -> Iterator[FoundPoint]:
         for key, path in walk(self._runs[head.id] / "metrics", self.missed, f"run {head.id}: metrics"):
             wrong = 0
-            with open_file(path) as file:
-                while line := file.readline(LONGEST_LINE):
-                    point = _point(key, line)
-                    if point is not None:
-                        yield point
-                    elif line.strip():
-                        wrong += 1
+            try:
+                with open_file(path) as file:
+                    while line := file.readline(LONGEST_LINE):
+                        point = _point(key, line)
+                        if point is not None:
+                            yield point
+                        elif line.strip():
+                            wrong += 1
+            except OSError as error:
+                self.missed.add(f"run {head.id}: metric {key}", f"cannot be read: {error.strerror}")
             if wrong:
                 self.missed.add(f"run {head.id}: metric {key}", f"{wrong} lines are not `timestamp value step`")
 
