@@ -18,19 +18,25 @@ HOLDERS: list[Callable[[Tx, str], str | None]] = []
 """Who may need a manifest: each names the thing that does, or nothing; stages add their own."""
 
 
+def absent(tx: Tx, files: Sequence[File]) -> list[str]:
+    """The digests that have to be uploaded first. The blobs that are there are kept until the transaction ends."""
+    wanted = {file.digest for file in files}
+    sizes = blobs.lock_sizes(tx, list(wanted))
+    if missing := sorted(wanted - sizes.keys()):
+        return missing
+    for file in files:
+        if (have := sizes[file.digest]) != file.size:
+            raise Invalid(f"`{bounded(file.path)}` is said to have {file.size} bytes; its blob has {have}")
+    return []
+
+
 def commit(tx: Tx, kind: str, files: Sequence[File]) -> Manifest | list[str]:
     """The new manifest, or the digests that have to be uploaded first; never a manifest with a hole."""
     ordered = sorted(files, key=lambda file: file.path)
     check_paths(ordered)
-    wanted = {file.digest for file in ordered}
-    sizes = blobs.lock_sizes(tx, list(wanted))
-    if absent := sorted(wanted - sizes.keys()):
-        return absent
-    for file in ordered:
-        if sizes[file.digest] != file.size:
-            have = sizes[file.digest]
-            raise Invalid(f"`{bounded(file.path)}` is said to have {file.size} bytes; its blob has {have}")
-    blobs.add_refs(tx, list(wanted), +1)
+    if missing := absent(tx, ordered):
+        return missing
+    blobs.add_refs(tx, list({file.digest for file in ordered}), +1)
     manifest = Manifest(
         id=time_ordered(),
         kind=kind,

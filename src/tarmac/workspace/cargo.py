@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ class Cargo:
         """Bytes behind a damaged record; a record that was cut off was never acknowledged and is none."""
         self._said = State(-1)
         self.samples = 0
+        self._side = threading.Lock()  # what the run costs and how it was started come from two threads
         self._end: End | None = None
 
     @classmethod
@@ -407,7 +409,7 @@ class Cargo:
     def write(self, record: AnyRecord) -> None:
         """Add to the side of the spool, which the carrier writes."""
         path = self.folder / SIDE
-        with path.open("ab") as file:
+        with self._side, path.open("ab") as file:
             whole = _whole_size(path)
             if whole < file.tell():
                 file.truncate(whole)  # a carrier was killed while it wrote

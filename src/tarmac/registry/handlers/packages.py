@@ -15,7 +15,6 @@ from tarmac.registry.queries import packages as rows
 from tarmac.registry.queries import search, texts
 from tarmac.registry.records import Package
 from tarmac.store import manifests
-from tarmac.store.blobs import rows as blobs
 from tarmac.store.lineage import link
 from tarmac.store.records import File, Manifest
 from tarmac.store.sql import Reader, Tx
@@ -140,15 +139,9 @@ def attach_files(request: ops.AttachPackageFiles, tx: Tx) -> ops.PackageMade:
             hint="make a new package, and add it as a new version",
         )
     key = _key(tx, package)
-    sizes = blobs.lock_sizes(tx, sorted({file.digest for file in request.files}))
-    if missing := sorted({file.digest for file in request.files} - sizes.keys()):
+    if missing := manifests.absent(tx, request.files):
         tx.unchanged()
         return ops.PackageMade(missing=missing)
-    for file in request.files:
-        if sizes[file.digest] != file.size:
-            raise Invalid(
-                f"`{bounded(file.path)}` is said to have {file.size} bytes; its blob has {sizes[file.digest]}"
-            )
     manifests.check_paths(sorted(request.files, key=lambda file: file.path))
     rows.put_files(tx, key, request.files)
     if package.state == "ready":  # it stood for files elsewhere, and now gets some of its own

@@ -337,10 +337,6 @@ def alias(read: Reader, model: int, name: str) -> tuple[int, int] | None:
     return (row[0], row[1]) if row else None
 
 
-def aliases_of(read: Reader, version: int) -> list[str]:
-    return [name for (name,) in read.all("SELECT name FROM aliases WHERE version = :v ORDER BY name", v=version)]
-
-
 def aliases_in(read: Reader, model: int) -> list[str]:
     return [name for (name,) in read.all("SELECT name FROM aliases WHERE model = :m ORDER BY name", m=model)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
 from tarmac.core.operation import handles
+from tarmac.store import manifests
 from tarmac.store.blobs import rows as blobs
 from tarmac.store.sql import Reader, Tx
 from tarmac.track import operations as ops
@@ -15,15 +16,10 @@ def put_files(request: ops.PutFiles, tx: Tx) -> ops.Attached:
     paths = [file.path for file in request.files]
     if len(set(paths)) != len(paths):
         raise Invalid("a path stands in the list twice")
-    sizes = blobs.lock_sizes(tx, sorted({file.digest for file in request.files}))
-    if missing := sorted({file.digest for file in request.files} - sizes.keys()):
+    if missing := manifests.absent(tx, request.files):
         tx.unchanged()
         return ops.Attached(files=0, missing=missing)
     for file in request.files:
-        if sizes[file.digest] != file.size:
-            raise Invalid(
-                f"`{bounded(file.path)}` is said to have {file.size} bytes; its blob has {sizes[file.digest]}"
-            )
         if taken := loose.in_the_way(tx, file.path):
             raise Conflict(f"`{bounded(taken)}` is there: `{bounded(file.path)}` cannot be a file as well")
         before = loose.digest_at(tx, file.path)
