@@ -293,6 +293,10 @@ class AddVersion(Command[Version], frozen=True, kw_only=True):
     note: Note = ""
     tags: Texts = {}
     create: bool = False
+    number: (
+        Annotated[int, Meta(ge=1, le=2**62, description="one that it had elsewhere, above all given; else the next")]
+        | None
+    ) = None
 
 
 @operation("models.copy", needs="write", positional=("ref", "to"))

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import msgspec
 
-from tarmac.core.errors import Conflict, Invalid, NotFound, TarmacError, TooLarge
-from tarmac.core.names import Name, Note, RelativePath, Value
-from tarmac.start.operations import Imported, Skipped
-from tarmac.start.source import PARENT_TAG, RUN_ID, FoundExperiment, FoundFile, FoundInput, FoundRun, Head, Source
-from tarmac.store.blobs.keeping import keep
-from tarmac.store.commands import do
+from tarmac.core.errors import Conflict, NotFound
+from tarmac.core.names import Name, Value
+from tarmac.start.carrying_models import ModelCarrier
+from tarmac.start.operations import Imported
+from tarmac.start.porter import REFUSED, Porter, misfit, portions
+from tarmac.start.progress import Progress
+from tarmac.start.source import PARENT_TAG, RUN_ID, FoundExperiment, FoundInput, FoundRun, Head, Source
+from tarmac.store.commands import ask, do
 from tarmac.store.job import JobContext
 from tarmac.store.records import File
 from tarmac.store.sql import Connection, Reader
@@ -25,31 +27,14 @@ from tarmac.track import operations as ops
 from tarmac.track.points import text
 from tarmac.track.queries import rows
 from tarmac.track.queries.files import digests_at
+from tarmac.track.records import Experiment
 
-NAME_TAG, NOTE_TAG, USER_TAG, CONTEXT_TAG = (
-    "mlflow.runName", "mlflow.note.content", "mlflow.user", "mlflow.data.context",
-)  # fmt: skip
+NAME_TAG, USER_TAG, CONTEXT_TAG = "mlflow.runName", "mlflow.user", "mlflow.data.context"
 STATUS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
 GOING_ON = ("RUNNING", "SCHEDULED")
 POINTS_AT_ONCE = 20_000
 TEXTS_AT_ONCE = 5_000
 FILES_AT_ONCE = 200
-REFUSED = (Conflict, Invalid, NotFound, TooLarge)
-"""What is wrong with one thing and says nothing about the next."""
-T = TypeVar("T")
-
-
-class Progress(msgspec.Struct):
-    """What an import remembers between two tries."""
-
-    after: str = ""
-    made: list[str] = []
-    runs: int = 0
-    points: int = 0
-    files: int = 0
-    bytes: int = 0
-    skipped: list[Skipped] = []
-    more: int = 0
 
 
 class Carrier:
@@ -61,8 +46,13 @@ class Carrier:
         self._missed = source.missed
         self._so_far = msgspec.convert(job.saved, Progress)
         self._missed.named, self._missed.more = list(self._so_far.skipped), self._so_far.more
-        self._names: dict[str, str] = {}
+        self._porter = Porter(job, source.missed)
+        self._experiments: dict[str, str] = {}
+        """Our ids, by theirs."""
+        self._in_trash: dict[str, str] = {}
+        """The same, of those that lie in the trash here only."""
         self._trash: list[str] = []
+        self._models = ModelCarrier(self._porter, source, self._so_far, self._remember)
         self._done, self._total = 0, 0
 
     def carry(self) -> Imported:
@@ -80,8 +70,9 @@ class Carrier:
             try:
                 self._carry_run(head, carried=done < place)
             except REFUSED as error:
-                self._refused(f"run {head.id}", error)
+                self._missed.add(f"run {head.id}", error.message)
         self._job.progress(len(heads), len(heads), "runs")
+        self._models.carry(self._experiments | self._in_trash)
         self._throw_away(found)
         return Imported(
             experiments=len(so_far.made),
@@ -89,6 +80,10 @@ class Carrier:
             points=so_far.points,
             files=so_far.files,
             bytes=so_far.bytes,
+            packages=so_far.packages,
+            models=so_far.models,
+            versions=so_far.versions,
+            aliases=so_far.aliases,
             skipped=self._missed.all(),
         )
 
@@ -98,22 +93,21 @@ class Carrier:
             return
         if run.deleted:
             self._trash.append(run.id)
+        self._models.linked(run)
         if not carried and self._run(head, run):  # else an earlier try has done it
             self._so_far.after = head.id
             self._remember()
 
     def _read(self, head: Head) -> FoundRun | None:
-        if head.experiment not in self._names:
-            self._missed.add(f"run {head.id}", f"its experiment {head.experiment} could not be carried")
+        if head.experiment not in self._experiments:
+            if head.experiment not in self._in_trash:  # said of the experiment, once
+                self._missed.add(f"run {head.id}", f"its experiment {head.experiment} could not be carried")
             return None
         return self._source.run(head)
 
     def _remember(self) -> None:
         self._so_far.skipped, self._so_far.more = self._missed.named, self._missed.more
         self._job.checkpoint(msgspec.to_builtins(self._so_far))
-
-    def _refused(self, what: str, error: TarmacError) -> None:
-        self._missed.add(what, error.message)
 
     # --- experiments ---
 
@@ -125,17 +119,45 @@ class Carrier:
         if (wrong := misfit(name, ops.ExperimentName)) or not name:
             self._missed.add(what, f"the name cannot be kept: {wrong}")
             return
-        tags = self._texts(found.tags, what)
-        note = self._note(tags, what)
-        location = "" if misfit(found.location, Value) else found.location
+        here = self._called(name)
+        if here is None:
+            here = self._make(found, name, what)
+        elif here.deleted_at is not None and not found.deleted:
+            self._missed.add(
+                what, "it lies in the trash here, and what the source has of it was left out: restore it, import again"
+            )
+            self._in_trash[found.id] = here.id
+            return
+        if here is not None:
+            self._experiments[found.id] = here.id
+
+    def _called(self, name: str) -> Experiment | None:
         try:
-            made = do(self._job, ops.CreateExperiment(name=name, note=note, tags=tags, location=location))
-            self._so_far.made.append(made.name)
-        except Conflict as error:
-            if "trash" in error.message and not found.deleted:
-                self._refused(what, error)
-                return
-        self._names[found.id] = name
+            here = ask(self._job, ops.GetExperiment(name=name))
+        except NotFound:
+            return None
+        return here if name in (here.name, rows.DEFAULT) else None  # and not one whose id is written so
+
+    def _make(self, found: FoundExperiment, name: str, what: str) -> Experiment | None:
+        tags = self._porter.texts(found.tags, what)
+        wanted = ops.CreateExperiment(
+            name=name,
+            note=self._porter.note(tags, what),
+            tags=tags,
+            location="" if misfit(found.location, Value) else found.location,
+            id=None if misfit(found.id, ops.ExperimentId) else found.id,
+        )
+        made: Experiment | None = None
+        try:
+            made = do(self._job, wanted, found.created_at)
+        except Conflict:  # the id is another's here
+            made = self._porter.attempt(what, msgspec.structs.replace(wanted, id=None), found.created_at)
+        if made is None:
+            return None
+        if tags and found.updated_at not in (None, found.created_at):
+            do(self._job, ops.TagExperiment(name=made.id, set=tags), found.updated_at)
+        self._so_far.made.append(made.id)
+        return made
 
     # --- runs ---
 
@@ -147,7 +169,7 @@ class Carrier:
             there = rows.run_key(read, head.id) is not None
             if there and rows.run_row(read, head.id)[2] is not None:
                 return True  # it is in the trash, where only whole runs get to
-        params = self._texts(found.params, f"{what}: params")
+        params = self._porter.texts(found.params, f"{what}: params")
         if not there and not self._create(head, found, what):
             return False
         for portion in portions(params.items(), TEXTS_AT_ONCE):
@@ -160,8 +182,8 @@ class Carrier:
         return True
 
     def _create(self, head: Head, found: FoundRun, what: str) -> bool:
-        tags = self._texts(found.tags, f"{what}: tags")
-        note = self._note(tags, what)
+        tags = self._porter.texts(found.tags, f"{what}: tags")
+        note = self._porter.note(tags, what)
         name = tags.pop(NAME_TAG, "") or found.name
         if wrong := misfit(name, Name):
             if name:
@@ -177,7 +199,8 @@ class Carrier:
         first = dict(islice(tags.items(), TEXTS_AT_ONCE))
         request = ops.CreateRun(
             id=head.id,
-            experiment=self._names[head.experiment],
+            experiment=self._experiments[head.experiment],
+            exists=True,
             name=name or None,
             note=note,
             tags=first,
@@ -201,7 +224,7 @@ class Carrier:
                 if answer is not None:
                     self._missed.add(f"{what}: parent", f"{error.message}; the tag {PARENT_TAG} is kept")
                 return answer
-            self._refused(what, error)
+            self._missed.add(what, error.message)
             return None
 
     def _use(self, run: str, found: FoundInput, what: str) -> None:
@@ -237,26 +260,9 @@ class Carrier:
             yield point.key, cast("Any", text(point.value)), point.step, point.at
 
     def _files(self, head: Head, what: str) -> None:
-        for portion in portions(self._kept_files(head, what), FILES_AT_ONCE):
+        for portion in portions(self._porter.kept(self._source.files(head), what), FILES_AT_ONCE):
             self._attach(head.id, portion, what)
             self._job.progress(self._done, self._total, f"files of run {head.id}")
-
-    def _kept_files(self, head: Head, what: str) -> Iterator[File]:
-        for found in self._source.files(head):
-            if wrong := misfit(found.path, RelativePath):
-                self._missed.add(f"{what}: file {found.path}", wrong)
-            elif (file := self._keep(found, what)) is not None:
-                yield file
-
-    def _keep(self, found: FoundFile, what: str) -> File | None:
-        try:
-            with found.open() as stream:
-                stored = self._job.store.blobs.put(stream)
-        except (OSError, *REFUSED) as error:
-            self._missed.add(f"{what}: file {found.path}", f"cannot be read: {error}")
-            return None
-        keep(self._job.store, stored, self._job.project, self._job.project_name, self._job.actor)
-        return File(path=found.path, digest=stored.digest, size=stored.size)
 
     def _attach(self, run: str, files: list[File], what: str) -> None:
         there = self._there(run, files)
@@ -267,7 +273,7 @@ class Carrier:
             do(self._job, ops.AttachFiles(id=run, files=fresh))
         except REFUSED as error:
             if len(fresh) == 1:
-                self._refused(f"{what}: file {fresh[0].path}", error)
+                self._missed.add(f"{what}: file {fresh[0].path}", error.message)
             else:  # one of them is in the way of the others
                 for file in fresh:
                     self._attach(run, [file], what)
@@ -303,37 +309,9 @@ class Carrier:
             if here:
                 do(self._job, ops.DeleteRuns(ids=here))
         for experiment in found:
-            if experiment.deleted and (name := self._names.get(experiment.id)) in self._so_far.made:
-                do(self._job, ops.DeleteExperiment(name=name))
-
-    # --- what fits ---
-
-    def _texts(self, found: dict[str, str], what: str) -> dict[str, str]:
-        kept = {}
-        for key, value in found.items():
-            if wrong := misfit(key, Name) or misfit(value, Value):
-                self._missed.add(f"{what}: {key}", wrong)
-            else:
-                kept[key] = value
-        return kept
-
-    def _note(self, tags: dict[str, str], what: str) -> str:
-        """The note, which is no tag here; one that is too long stays a tag."""
-        wrong = misfit(tags.get(NOTE_TAG, ""), Note)
-        if wrong:
-            self._missed.add(f"{what}: note", f"{wrong}; it is kept as the tag {NOTE_TAG}")
-            return ""
-        return tags.pop(NOTE_TAG, "")
-
-
-def misfit(value: str, type: Any) -> str:
-    """Why a text cannot be kept as what it is; empty if it can."""
-    try:
-        msgspec.convert(value, type)
-    except msgspec.ValidationError as error:
-        described = next((meta.description for meta in type.__metadata__ if meta.description), None)
-        return f"not {described}" if described else str(error)
-    return ""
+            id = self._experiments.get(experiment.id, "")
+            if experiment.deleted and id in self._so_far.made:
+                do(self._job, ops.DeleteExperiment(name=id))
 
 
 def in_order(heads: Iterable[Head]) -> list[Head]:
@@ -348,9 +326,3 @@ def in_order(heads: Iterable[Head]) -> list[Head]:
             above = by_id.get(above.parent)
         done.update(reversed(line.items()))
     return list(done.values())
-
-
-def portions(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while portion := list(islice(rest, size)):
-        yield portion

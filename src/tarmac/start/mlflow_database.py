@@ -1,68 +1,66 @@
-"""A SQLite database that MLflow has written. It is opened for reading only, and only its tables are believed."""
+"""The database of an MLflow server. It is opened for reading only, and only its tables are believed."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-import sqlite3
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tarmac.core.errors import Invalid, bounded
-from tarmac.start.artifacts import folder_of
+from tarmac.core.errors import Invalid, TarmacError
+from tarmac.start.artifacts import folder_of, of_package, of_run
+from tarmac.start.databases import HINT, Database, decoded
 from tarmac.start.folders import open_file, walk
-from tarmac.start.mlruns import NO_REGISTRY
 from tarmac.start.source import (
+    DELETED_VERSION,
     PARENT_TAG,
     RUN_ID,
     FoundExperiment,
     FoundFile,
     FoundInput,
+    FoundMeasure,
+    FoundModel,
+    FoundPackage,
     FoundPoint,
     FoundRun,
+    FoundVersion,
     Head,
     Missed,
 )
 
 MAGIC = b"SQLite format 3\x00"
 NEEDED = ("experiments", "runs", "params", "metrics", "tags")
-NOT_CARRIED = {
-    "registered_models": ("registered models", NO_REGISTRY),
-    "trace_info": ("traces", "only experiments and runs are carried"),
-    "logged_models": ("logged models", "only experiments and runs are carried"),
-}
+NOT_CARRIED = {"trace_info": "traces", "assessments": "assessments", "webhooks": "webhooks"}
+STATES = {1: "pending", 2: "ready", 3: "failed"}
 LARGEST = 1.7976931348623157e308
 """What MLflow writes into a database for infinity."""
 
 
 class MlflowDatabase:
-    """`mlflow.db`, of any MLflow since 1.0."""
+    """The tables of any MLflow since 1.0."""
 
-    def __init__(self, file: Path, artifacts: Path | None, missed: Missed) -> None:
+    def __init__(self, database: Database, name: str, base: Path, artifacts: Path | None, missed: Missed) -> None:
+        """`base` is what relative paths are relative to, `artifacts` a folder that has the files."""
         self.missed = missed
-        self._base = file.absolute().parent
+        self._base = base
         self._artifacts = artifacts
-        try:
-            self._connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
-        except sqlite3.Error as error:
-            raise Invalid(f"{bounded(file)} cannot be opened: {error}") from None
-        self._connection.text_factory = _decoded
-        self._connection.execute("PRAGMA trusted_schema = OFF")
-        self._tables = {name for (name,) in self._all("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        self._database = database
+        self._all = database.all
+        self._tables = database.tables()
         if missing := [table for table in NEEDED if table not in self._tables]:
-            self._connection.close()
-            raise Invalid(
-                f"{bounded(file)} is no database of MLflow's: it has no table `{missing[0]}`",
-                hint="an old one is brought up to date by `mlflow db upgrade`",
-            )
+            database.close()
+            raise Invalid(f"{name} is no database of MLflow's: it has no table `{missing[0]}`", hint=HINT)
 
     def experiments(self) -> list[FoundExperiment]:
-        for table, (what, why) in NOT_CARRIED.items():
+        for table, what in NOT_CARRIED.items():
             if table in self._tables and self._all(f'SELECT 1 FROM "{table}" LIMIT 1'):  # noqa: S608 - a constant
-                self.missed.add(what, why)
-        found = self._all("SELECT experiment_id, name, lifecycle_stage, artifact_location FROM experiments ORDER BY 1")
+                self.missed.add(what, "there is no such thing here yet")
+        times = "creation_time, last_update_time" if self._has("experiments", "creation_time") else "NULL, NULL"
+        found = self._all(
+            f"SELECT experiment_id, name, lifecycle_stage, artifact_location, {times} "  # noqa: S608 - a constant
+            "FROM experiments ORDER BY 1"
+        )
         return [
             FoundExperiment(
                 id=_text(id),
@@ -70,9 +68,18 @@ class MlflowDatabase:
                 deleted=stage == "deleted",
                 location=_text(location),
                 tags=self._tags(id),
+                created_at=_time(created_at),
+                updated_at=_time(updated_at),
             )
-            for id, name, stage, location in found
+            for id, name, stage, location, created_at, updated_at in found
         ]
+
+    def _has(self, table: str, column: str) -> bool:
+        try:
+            self._all(f"SELECT {column} FROM {table} LIMIT 1")  # noqa: S608 - constants
+        except Invalid:
+            return False
+        return True
 
     def _tags(self, experiment: Any) -> dict[str, str]:
         if "experiment_tags" not in self._tables:
@@ -112,6 +119,8 @@ class MlflowDatabase:
             params=self._texts("SELECT key, value FROM params WHERE run_uuid = ? ORDER BY key", head.id),
             tags=self._texts("SELECT key, value FROM tags WHERE run_uuid = ? ORDER BY key", head.id),
             inputs=self._inputs(head),
+            used=[id for id, _ in self._links(head, "RUN_INPUT", "MODEL_INPUT")],
+            made=self._links(head, "RUN_OUTPUT", "MODEL_OUTPUT"),
         )
 
     def _inputs(self, head: Head) -> list[FoundInput]:
@@ -137,55 +146,171 @@ class MlflowDatabase:
             for id, name, digest, kind, source, schema, profile in rows
         ]
 
+    def _links(self, head: Head, run: str, model: str) -> list[tuple[str, int]]:
+        """The logged models that a run made or was given. Their table has steps as long as there are logged models."""
+        if not {"inputs", "logged_models"} <= self._tables:
+            return []
+        rows = self._all(
+            "SELECT destination_id, step FROM inputs WHERE source_id = ? AND source_type = ? "
+            "AND destination_type = ? ORDER BY destination_id",
+            head.id,
+            run,
+            model,
+        )
+        return [(_text(id), step) for id, step in rows if isinstance(step, int)]
+
     def points(self, head: Head) -> Iterator[FoundPoint]:
         wrong = 0
         try:
-            with contextlib.closing(self._connection.cursor()) as cursor:
-                cursor.execute(
-                    "SELECT key, value, step, timestamp, is_nan FROM metrics WHERE run_uuid = ? "
-                    "ORDER BY key, step, timestamp",
-                    (head.id,),
-                )
-                for key, value, step, at, is_nan in cursor:
-                    if isinstance(value, (int, float)) and isinstance(step, int) and isinstance(at, int):
-                        yield FoundPoint(_text(key), math.nan if is_nan else _number(value), step, at)
-                    else:
-                        wrong += 1
-        except sqlite3.Error as error:
-            self.missed.add(f"run {head.id}: metrics", f"the database cannot be read: {error}")
+            for key, value, step, at, is_nan in self._database.each(
+                "SELECT key, value, step, timestamp, is_nan FROM metrics WHERE run_uuid = ? "
+                "ORDER BY key, step, timestamp",
+                head.id,
+            ):
+                if isinstance(value, (int, float)) and isinstance(step, int) and isinstance(at, int):
+                    yield FoundPoint(_text(key), math.nan if is_nan else _number(value), step, at)
+                else:
+                    wrong += 1
+        except TarmacError as error:
+            self.missed.add(f"run {head.id}: metrics", error.message)
         if wrong:
             self.missed.add(f"run {head.id}: metrics", f"{wrong} points are not numbers")
 
     def files(self, head: Head) -> Iterator[FoundFile]:
         rows = self._all("SELECT artifact_uri FROM runs WHERE run_uuid = ?", head.id)
-        folder = folder_of(head, _text(rows[0][0]) if rows else "", self._artifacts, self._base, self.missed)
+        folder = folder_of(of_run(head), _text(rows[0][0]) if rows else "", self._artifacts, self._base, self.missed)
         if folder is not None:
             for path, file in walk(folder, self.missed, f"run {head.id}: files"):
                 yield FoundFile(path, partial(open_file, file))
 
+    # --- models ---
+
+    def packages(self) -> Iterator[FoundPackage]:
+        if "logged_models" not in self._tables:
+            return
+        rows = self._all(
+            "SELECT model_id, experiment_id, name, artifact_location, creation_timestamp_ms, "
+            "last_updated_timestamp_ms, status, lifecycle_stage, model_type, source_run_id FROM logged_models "
+            "ORDER BY creation_timestamp_ms, model_id"
+        )
+        for id, experiment, name, location, created_at, updated_at, status, stage, kind, run in rows:
+            yield FoundPackage(
+                id=_text(id),
+                experiment=_text(experiment),
+                name=_text(name),
+                kind=_text(kind),
+                state=STATES.get(status, ""),
+                run=_text(run),
+                created_at=_time(created_at),
+                updated_at=_time(updated_at),
+                deleted=stage == "deleted",
+                location=_text(location),
+                params=self._texts(
+                    "SELECT param_key, param_value FROM logged_model_params WHERE model_id = ? ORDER BY param_key", id
+                ),
+                tags=self._texts(
+                    "SELECT tag_key, tag_value FROM logged_model_tags WHERE model_id = ? ORDER BY tag_key", id
+                ),
+                measures=self._measures(id),
+            )
+
+    def _measures(self, id: Any) -> list[FoundMeasure]:
+        rows = self._all(
+            "SELECT metric_name, metric_value, metric_step, metric_timestamp_ms, run_id, dataset_name, dataset_digest "
+            "FROM logged_model_metrics WHERE model_id = ? ORDER BY metric_name, metric_timestamp_ms, metric_step",
+            id,
+        )
+        return [
+            FoundMeasure(
+                _text(key),
+                math.nan if value is None else _number(value),
+                step,
+                at,
+                _text(run),
+                _text(data),
+                _text(digest),
+            )
+            for key, value, step, at, run, data, digest in rows
+        ]
+
+    def package_files(self, package: FoundPackage) -> Iterator[FoundFile]:
+        folder = folder_of(of_package(package), package.location, self._artifacts, self._base, self.missed)
+        if folder is not None:
+            for path, file in walk(folder, self.missed, f"logged model {package.id}: files"):
+                yield FoundFile(path, partial(open_file, file))
+
+    def models(self) -> list[FoundModel]:
+        if "registered_models" not in self._tables:
+            return []
+        rows = self._all(
+            "SELECT name, description, creation_time, last_updated_time FROM registered_models ORDER BY name"
+        )
+        return [
+            FoundModel(
+                name=_text(name),
+                note=_text(note),
+                created_at=_time(created_at),
+                updated_at=_time(updated_at),
+                tags=self._of_model("registered_model_tags", "key, value", name),
+                aliases={
+                    alias: int(number)
+                    for alias, number in self._of_model("registered_model_aliases", "alias, version", name).items()
+                },
+            )
+            for name, note, created_at, updated_at in rows
+        ]
+
+    def _of_model(self, table: str, columns: str, name: Any) -> dict[str, str]:
+        if table not in self._tables:
+            return {}
+        return self._texts(f"SELECT {columns} FROM {table} WHERE name = ? ORDER BY 1", name)  # noqa: S608 - constants
+
+    def versions(self, model: FoundModel) -> list[FoundVersion]:
+        stored = "storage_location" if self._has("model_versions", "storage_location") else "NULL"
+        link = "run_link" if self._has("model_versions", "run_link") else "NULL"
+        rows = self._all(
+            f"SELECT version, source, {stored}, run_id, {link}, description, current_stage, status, "  # noqa: S608
+            "user_id, creation_time, last_updated_time FROM model_versions WHERE name = ? AND current_stage <> ? "
+            "ORDER BY version",
+            model.name,
+            DELETED_VERSION,
+        )
+        has_tags = "model_version_tags" in self._tables
+        return [
+            FoundVersion(
+                number=number,
+                source=_text(source),
+                location=_text(location) or _text(source),
+                package="",
+                run=_text(run),
+                link=_text(link),
+                note=_text(note),
+                stage=_text(stage),
+                status=_text(status),
+                user=_text(user),
+                created_at=_time(created_at),
+                updated_at=_time(updated_at),
+                tags=self._texts(
+                    "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ? ORDER BY key",
+                    model.name,
+                    number,
+                )
+                if has_tags
+                else {},
+            )
+            for number, source, location, run, link, note, stage, status, user, created_at, updated_at in rows
+        ]
+
     def close(self) -> None:
-        self._connection.close()
+        self._database.close()
 
-    def _texts(self, sql: str, key: Any) -> dict[str, str]:
-        return {_text(name): _text(value) for name, value in self._all(sql, key)}
-
-    def _all(self, sql: str, *values: Any) -> list[Any]:
-        try:
-            return self._connection.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise Invalid(
-                f"the database cannot be read: {error}", hint="an old one is brought up to date by `mlflow db upgrade`"
-            ) from None
-
-
-def _decoded(data: bytes) -> str:
-    """Bytes that are no UTF-8 become what no rule lets through, and are reported where they stand."""
-    return data.decode("utf-8", "surrogateescape")
+    def _texts(self, sql: str, *keys: Any) -> dict[str, str]:
+        return {_text(name): _text(value) for name, value in self._all(sql, *keys)}
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
-        return _decoded(value)
+        return decoded(value)
     return "" if value is None else str(value)
 
 

@@ -6,27 +6,30 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tarmac.core.errors import Invalid, TarmacError, bounded
-from tarmac.start import flat_yaml
-from tarmac.start.artifacts import folder_of
+from tarmac.core.errors import bounded
+from tarmac.start import mlruns_models
+from tarmac.start.artifacts import Owner, folder_of, of_package, of_run
 from tarmac.start.flat_yaml import Flat
 from tarmac.start.folders import entries, open_file, walk
+from tarmac.start.meta_files import number, read_meta, read_texts
 from tarmac.start.source import (
     PARENT_TAG,
     RUN_ID,
     FoundExperiment,
     FoundFile,
     FoundInput,
+    FoundModel,
+    FoundPackage,
     FoundPoint,
     FoundRun,
+    FoundVersion,
     Head,
     Missed,
 )
 
 STATUS = {"1": "RUNNING", "2": "SCHEDULED", "3": "FINISHED", "4": "FAILED", "5": "KILLED"}
-LONGEST_TEXT = 4_000_000
 LONGEST_LINE = 4096
-NO_REGISTRY = "models are not carried yet: only experiments and runs are"
+NOT_CARRIED = ("traces", "assessments", "issues")
 
 
 class Mlruns:
@@ -38,16 +41,17 @@ class Mlruns:
         self._artifacts = artifacts
         self._places: dict[str, Path] = {}
         self._runs: dict[str, Path] = {}
+        self._packages: dict[str, Path] = {}
+        self._models: dict[str, Path] = {}
 
     def experiments(self) -> list[FoundExperiment]:
         found = []
         for folder in (self._root, self._root / ".trash"):
             for entry in entries(folder, self.missed, folder.name):
                 path = Path(entry.path)
-                if entry.name == "models" and folder == self._root:
-                    if any(entries(path, self.missed, "models")):
-                        self.missed.add("registered models", NO_REGISTRY)
-                elif entry.is_dir(follow_symlinks=False) and (path / "meta.yaml").exists():
+                if entry.name == mlruns_models.FOLDER and folder == self._root:
+                    continue
+                if entry.is_dir(follow_symlinks=False) and (path / "meta.yaml").exists():
                     one = self._experiment(path, in_trash=folder != self._root)
                     if one is not None:
                         found.append(one)
@@ -67,7 +71,9 @@ class Mlruns:
             name=name,
             deleted=in_trash or meta[0].get("lifecycle_stage") == "deleted",
             location=meta[0].get("artifact_location") or "",
-            tags=self._texts(path / "tags", f"experiment {name}: tags"),
+            tags=read_texts(path / "tags", f"experiment {name}: tags", self.missed),
+            created_at=number(meta[0].get("creation_time")),
+            updated_at=number(meta[0].get("last_update_time")),
         )
 
     def heads(self) -> list[Head]:
@@ -75,13 +81,13 @@ class Mlruns:
         for experiment, place in self._places.items():
             for entry in entries(place, self.missed, f"experiment {experiment}"):
                 path = Path(entry.path)
-                if entry.name in ("traces", "models") and any(entries(path, self.missed, entry.name)):
-                    self.missed.add(f"experiment {experiment}: {entry.name}", "only experiments and runs are carried")
+                if entry.name in NOT_CARRIED and any(entries(path, self.missed, entry.name)):
+                    self.missed.add(f"experiment {experiment}: {entry.name}", "there is no such thing here yet")
                 elif entry.is_dir(follow_symlinks=False) and RUN_ID.fullmatch(entry.name):
                     self._runs[entry.name] = path
-                    parent = self._texts(path / "tags", f"run {entry.name}: tags", only=PARENT_TAG, silent=True)
+                    parent = read_texts(path / "tags", f"run {entry.name}: tags", Missed(), only=PARENT_TAG)
                     found.append(Head(entry.name, experiment, parent.get(PARENT_TAG, "")))
-                elif (path / "meta.yaml").exists():
+                elif entry.name != mlruns_models.FOLDER and (path / "meta.yaml").exists():
                     self.missed.add(f"experiment {experiment}: {entry.name}", "the name is not the id of a run")
         return found
 
@@ -91,19 +97,31 @@ class Mlruns:
         if meta is None:
             return None
         values = meta[0]
-        tags = self._texts(path / "tags", f"{what}: tags")
+        used = self._linked(path / "inputs", f"{what}: inputs", "MODEL", "source_id")
+        made = self._linked(path / "outputs", f"{what}: outputs", "RUN_OUTPUT", "destination_id")
         return FoundRun(
             id=head.id,
             name=values.get("run_name") or values.get("name") or "",
             status=STATUS.get(values.get("status") or "", ""),
-            started_at=_number(values.get("start_time")),
-            ended_at=_number(values.get("end_time")),
+            started_at=number(values.get("start_time")),
+            ended_at=number(values.get("end_time")),
             deleted=values.get("lifecycle_stage") == "deleted",
             user=values.get("user_id") or "",
-            params=self._texts(path / "params", f"{what}: params"),
-            tags=tags,
+            params=read_texts(path / "params", f"{what}: params", self.missed),
+            tags=read_texts(path / "tags", f"{what}: tags", self.missed),
             inputs=list(self._inputs(head, path)),
+            used=[id for id, _ in used],
+            made=made,
         )
+
+    def _linked(self, folder: Path, what: str, kind: str, end: str) -> list[tuple[str, int]]:
+        """The logged models that are named in a folder of a run, and the step at which they came."""
+        found = []
+        for entry in entries(folder, self.missed, what):
+            link = self._meta(Path(entry.path), what)
+            if link is not None and link[0].get("source_type") == kind:
+                found.append((link[0].get(end) or "", number(link[0].get("step")) or 0))
+        return found
 
     def _inputs(self, head: Head, path: Path) -> Iterator[FoundInput]:
         what = f"run {head.id}: inputs"
@@ -112,6 +130,8 @@ class Mlruns:
             if link is None:
                 continue
             dataset = link[0].get("source_id") or ""
+            if link[0].get("source_type") == "MODEL":
+                continue
             if link[0].get("source_type") != "DATASET" or not RUN_ID.fullmatch(dataset):
                 self.missed.add(f"{what}: {entry.name}", "not a data set")
                 continue
@@ -145,60 +165,48 @@ class Mlruns:
                 self.missed.add(f"run {head.id}: metric {key}", f"{wrong} lines are not `timestamp value step`")
 
     def files(self, head: Head) -> Iterator[FoundFile]:
-        what = f"run {head.id}: files"
-        folder: Path | None = self._runs[head.id] / "artifacts"
-        if not any(entries(self._runs[head.id] / "artifacts", Missed(), what)):
-            meta = self._meta(self._runs[head.id], what)
-            uri = (meta[0].get("artifact_uri") or "") if meta else ""
-            if self._artifacts is None and uri.endswith(f"/{head.experiment}/{head.id}/artifacts"):
+        meta = self._meta(self._runs[head.id], f"run {head.id}: files")
+        uri = (meta[0].get("artifact_uri") or "") if meta else ""
+        return self._files(of_run(head), uri, self._runs[head.id] / "artifacts")
+
+    def _files(self, owner: Owner, uri: str, own: Path) -> Iterator[FoundFile]:
+        folder: Path | None = own
+        if not any(entries(own, Missed(), owner.what)):
+            if self._artifacts is None and uri.endswith(f"/{owner.places[0]}"):
                 return  # it is the folder that is empty
             # what a folder from elsewhere says of other folders of this machine is not believed
-            folder = folder_of(head, uri, self._artifacts, self._root / ".nowhere", self.missed) if uri else None
+            folder = folder_of(owner, uri, self._artifacts, self._root / ".nowhere", self.missed) if uri else None
             if folder is not None and self._artifacts is None:
-                self.missed.add(what, f"they lie outside of the folder: {bounded(uri)}; --artifacts names that place")
+                self.missed.add(
+                    owner.what, f"they lie outside of the folder: {bounded(uri)}; --artifacts names that place"
+                )
                 return
         if folder is not None:
-            for path, file in walk(folder, self.missed, what):
+            for path, file in walk(folder, self.missed, owner.what):
                 yield FoundFile(path, partial(open_file, file))
+
+    def packages(self) -> Iterator[FoundPackage]:
+        for experiment, place in self._places.items():
+            for package, folder in mlruns_models.packages(experiment, place, self.missed):
+                self._packages[package.id] = folder
+                yield package
+
+    def package_files(self, package: FoundPackage) -> Iterator[FoundFile]:
+        return self._files(of_package(package), package.location, self._packages[package.id] / "artifacts")
+
+    def models(self) -> list[FoundModel]:
+        found = mlruns_models.models(self._root, self.missed)
+        self._models = {model.name: place for model, place in found}
+        return [model for model, _ in found]
+
+    def versions(self, model: FoundModel) -> list[FoundVersion]:
+        return mlruns_models.versions(model, self._models[model.name], self.missed)
 
     def close(self) -> None:
         pass
 
     def _meta(self, folder: Path, what: str) -> tuple[Flat, dict[str, Flat]] | None:
-        try:
-            with open_file(folder / "meta.yaml") as file:
-                data = file.read(flat_yaml.LARGEST + 1)
-            if len(data) > flat_yaml.LARGEST:
-                raise Invalid("too large")
-            return flat_yaml.read(data.decode())
-        except (OSError, UnicodeDecodeError) as error:
-            self.missed.add(what, f"meta.yaml cannot be read: {error}")
-        except TarmacError as error:
-            self.missed.add(what, f"meta.yaml: {error.message}")
-        return None
-
-    def _texts(self, folder: Path, what: str, only: str = "", *, silent: bool = False) -> dict[str, str]:
-        """What each file of a folder says, by its path."""
-        missed = Missed() if silent else self.missed
-        found = {}
-        for key, path in walk(folder, missed, what):
-            if only and key != only:
-                continue
-            try:
-                with open_file(path) as file:
-                    data = file.read(LONGEST_TEXT + 1)
-                if len(data) > LONGEST_TEXT:
-                    raise Invalid("too long")
-                found[key] = data.decode()
-            except (OSError, UnicodeDecodeError) as error:
-                missed.add(f"{what}: {key}", f"cannot be read: {error}")
-            except Invalid as error:
-                missed.add(f"{what}: {key}", error.message)
-        return found
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 19 else None
+        return read_meta(folder, what, self.missed)
 
 
 def _point(key: str, line: bytes) -> FoundPoint | None:

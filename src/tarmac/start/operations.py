@@ -32,12 +32,16 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
     points: int
     files: int
     bytes: int
+    packages: int = 0
+    models: int = 0
+    versions: int = 0
+    aliases: int = 0
     skipped: list[Skipped] = []
 
 
 @operation("import.mlflow", needs="admin", scope="workspace", positional=("source",))
 class ImportMlflow(Job[Imported], frozen=True, kw_only=True):
-    """Bring in experiments and runs from MLflow: a folder `mlruns`, an `mlflow.db` or a server. It may be repeated."""
+    """Bring in runs and models from MLflow: a folder `mlruns`, its database or a server. It may be repeated."""
 
     source: Place
     artifacts: MaybePlace = ""

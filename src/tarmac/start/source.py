@@ -11,6 +11,9 @@ from tarmac.core.errors import bounded
 from tarmac.start.operations import Skipped
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
+PACKAGE_ID = re.compile(r"m-([0-9a-f]{32})")
+PROMPT_TAG = "mlflow.prompt.is_prompt"
+DELETED_VERSION = "Deleted_Internal"
 PARENT_TAG = "mlflow.parentRunId"
 MOST_NAMED = 200
 
@@ -41,6 +44,8 @@ class FoundExperiment:
     deleted: bool = False
     location: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    created_at: int | None = None
+    updated_at: int | None = None
 
 
 class Head(NamedTuple):
@@ -76,6 +81,10 @@ class FoundRun:
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     inputs: list[FoundInput] = field(default_factory=list)
+    used: list[str] = field(default_factory=list)
+    """Ids of logged models."""
+    made: list[tuple[str, int]] = field(default_factory=list)
+    """Ids of logged models, and the step at which each was made."""
 
 
 class FoundPoint(NamedTuple):
@@ -90,6 +99,66 @@ class FoundFile(NamedTuple):
     open: Callable[[], BinaryIO]
 
 
+class FoundMeasure(NamedTuple):
+    """How well a logged model did."""
+
+    key: str
+    value: float
+    step: int
+    at: int
+    run: str = ""
+    data: str = ""
+    data_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPackage:
+    """A logged model. `state` is the word that tarmac has for it, `location` where its files are."""
+
+    id: str
+    experiment: str
+    name: str
+    kind: str
+    state: str
+    run: str
+    created_at: int | None
+    updated_at: int | None
+    deleted: bool = False
+    location: str = ""
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    measures: list[FoundMeasure] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    name: str
+    note: str
+    created_at: int | None
+    updated_at: int | None
+    tags: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundVersion:
+    """`source` is what its maker wrote, `location` what that came to; `package` a logged model's id, where it says."""
+
+    number: int
+    source: str
+    location: str
+    package: str
+    run: str
+    link: str
+    note: str
+    stage: str
+    status: str
+    user: str
+    created_at: int | None
+    updated_at: int | None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
 class Source(Protocol):
     """Read in this order; whatever is unreadable goes to `missed`, and the rest goes on."""
 
@@ -102,4 +171,12 @@ class Source(Protocol):
     def run(self, head: Head) -> FoundRun | None: ...
     def points(self, head: Head) -> Iterator[FoundPoint]: ...
     def files(self, head: Head) -> Iterator[FoundFile]: ...
+    def packages(self) -> Iterator[FoundPackage]:
+        """Logged models of the experiments."""
+
+    def package_files(self, package: FoundPackage) -> Iterator[FoundFile]: ...
+    def models(self) -> list[FoundModel]: ...
+    def versions(self, model: FoundModel) -> list[FoundVersion]:
+        """Those that were not deleted, by their numbers."""
+
     def close(self) -> None: ...

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tarmac.core.errors import Invalid, NotFound, bounded
+from tarmac.start.databases import POSTGRES, PostgresServer, SqliteFile
 from tarmac.start.mlflow_database import MAGIC, MlflowDatabase
 from tarmac.start.mlflow_server import MlflowServer
 from tarmac.start.mlruns import Mlruns
 from tarmac.start.source import Missed, Source
 
-KINDS = "a folder `mlruns`, a database `mlflow.db`, the address of a server"
+KINDS = "a folder `mlruns`, a database `mlflow.db` or postgresql://…, the address of a server"
 
 
 def find(place: str, artifacts: str) -> Source:
@@ -22,6 +23,8 @@ def find(place: str, artifacts: str) -> Source:
     place = place.removeprefix("sqlite:///")
     if place.startswith(("http://", "https://")):
         return MlflowServer(place, Missed())
+    if POSTGRES.match(place):
+        return MlflowDatabase(PostgresServer(place), "this", Path.cwd(), folder, Missed())
     if "://" in place:
         raise Invalid(f"{bounded(place, 300)} cannot be imported from", hint=f"what can be: {KINDS}")
     path = Path(place)
@@ -33,5 +36,5 @@ def find(place: str, artifacts: str) -> Source:
         return Mlruns(path, folder, Missed())
     with path.open("rb") as file:
         if file.read(len(MAGIC)) == MAGIC:
-            return MlflowDatabase(path, folder, Missed())
+            return MlflowDatabase(SqliteFile(path), bounded(path), path.absolute().parent, folder, Missed())
     raise Invalid(f"{bounded(place, 300)} cannot be imported from", hint=f"what can be: {KINDS}")

@@ -8,18 +8,20 @@ from typing import Any, TypeVar
 import msgspec
 
 from tarmac.core.actor import Actor
-from tarmac.core.operation import HANDLERS, Command, Handler, Operation, Spec, check, spec_of
+from tarmac.core.operation import HANDLERS, Command, Handler, Operation, Query, Spec, check, spec_of
 from tarmac.store.job import JobContext
-from tarmac.store.sql import Batch, Event, Tx
+from tarmac.store.sql import Batch, Event, Reader, Tx
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 
 
-def do(job: JobContext, request: Command[T]) -> T:
+def do(job: JobContext, request: Command[T], as_of: int | None = None) -> T:
     """A command from inside a job: same limits, same handler, same event as from outside, durable when it returns.
 
-    Who may start the job was asked when it was started; the handler of the command has to be imported."""
+    Who may start the job was asked when it was started; the handler of the command has to be imported. With `as_of`
+    the rows say that it happened then, which is for what happened elsewhere; the event says when it was done here, and
+    as of when."""
     spec = spec_of(check(request))
     handler = HANDLERS[spec.name]
     extra: tuple[Any, ...] = ()
@@ -27,7 +29,18 @@ def do(job: JobContext, request: Command[T]) -> T:
         assert spec.quick, "only what is prepared without a look at the database can be done from a job"
         extra = (handler.prepare(request),)
     work = partial(carry_out, spec, handler, request, _encode(request), extra, job.project, job.project_name, job.actor)
+    if as_of is not None:
+        work = partial(work, as_of=as_of)
     answer: T = job.store.writer.call(work)
+    return answer
+
+
+def ask(job: JobContext, request: Query[T]) -> T:
+    """A question from inside a job."""
+    spec = spec_of(check(request))
+    with job.store.database.read() as connection:
+        read = Reader(connection, job.store.names, job.project, job.project_name, job.actor)
+        answer: T = HANDLERS[spec.name].apply(request, read)
     return answer
 
 
@@ -41,12 +54,16 @@ def carry_out(
     project: str,
     actor: Actor,
     batch: Batch,
+    as_of: int | None = None,
 ) -> Any:
     tx = Tx(batch, key, project, actor)
+    if as_of is not None:
+        tx.now = as_of
     answer = handler.apply(request, tx, *extra)
     if tx.changed:
         subject = tx.subject or _subject(spec, answer)
-        content = payload if tx.evidence is None else _with_evidence(payload, tx.evidence)
+        evidence = tx.evidence if as_of is None else {**(tx.evidence or {}), "as_of": as_of}
+        content = payload if evidence is None else _with_evidence(payload, evidence)
         batch.events.append(Event(project, batch.now, actor.signature, spec.name, subject, content))
     return answer
 

@@ -40,6 +40,7 @@ ExperimentName = Annotated[
     str,
     Meta(min_length=1, max_length=500, pattern=NO_CONTROL, description="1 to 500 characters, no control characters"),
 ]
+ExperimentId = Annotated[str, Meta(pattern=r"^(0|[1-9]\d{0,17})$(?!\n)", description="at most 18 digits")]
 Experiments = Annotated[list[ExperimentName], Meta(max_length=1000, description="names or ids; none means all")]
 Ids = Annotated[list[Id], Meta(max_length=10_000, description="at most 10,000 ids")]
 Step = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -124,6 +125,7 @@ class CreateExperiment(Command[Experiment], frozen=True, kw_only=True):
     note: Note = ""
     tags: Texts = {}
     location: Annotated[Value, Meta(description="where its files are wanted: a label, they lie in the blob store")] = ""
+    id: Annotated[ExperimentId | None, Meta(description="one that it had elsewhere; by default a new one")] = None
 
 
 @operation("experiments.show", needs="read", quick=True, positional=("name",))

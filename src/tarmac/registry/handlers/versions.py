@@ -40,7 +40,7 @@ def add_version(request: ops.AddVersion, tx: Tx) -> Version:
         "package": package, "source": request.source, "location": location, "run": run, "link": request.link,
         "note": request.note,
     }  # fmt: skip
-    return _add(tx, model, request.name, fields, request.tags)
+    return _add(tx, model, request.name, fields, request.tags, request.number)
 
 
 def _sealed(tx: Tx, id: str) -> tuple[int, str | None]:
@@ -65,8 +65,16 @@ def _packed(tx: Tx, request: ops.AddVersion) -> int:
     return made
 
 
-def _add(tx: Tx, model: int, name: str, fields: dict[str, Any], tags: dict[str, str]) -> Version:
-    key, number = rows.add_version(tx, model, fields)
+def _add(
+    tx: Tx, model: int, name: str, fields: dict[str, Any], tags: dict[str, str], wanted: int | None = None
+) -> Version:
+    added = rows.add_version(tx, model, fields, wanted)
+    if added is None:
+        raise Conflict(
+            f"{bounded(name)}@v{wanted} would be below numbers that were given already, and none is given twice",
+            hint="leave the number out to get the next",
+        )
+    key, number = added
     texts.put(tx, "version_tags", key, tags)
     made = rows.version(tx, key)
     thing = f"models/{name}@v{number}"

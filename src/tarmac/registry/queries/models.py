@@ -245,13 +245,18 @@ def unknown_version(read: Reader, model: int, reference: Reference) -> NotFound:
     return NotFound.named("version", str(reference), hint=hint)
 
 
-def add_version(tx: Tx, model: int, fields: dict[str, Any]) -> tuple[int, int]:
-    """Key and number of a new version. The model is held, so that no other is given the same number."""
-    number: int = tx.value(
-        "UPDATE models SET highest = highest + 1, updated_at = :now WHERE key = :key RETURNING highest",
+def add_version(tx: Tx, model: int, fields: dict[str, Any], wanted: int | None = None) -> tuple[int, int] | None:
+    """Key and number of a new version; None if the wanted number is not above all others. The model is held, so that no
+    other is given the same number."""
+    number: int | None = tx.value(
+        "UPDATE models SET highest = CASE WHEN :wanted = 0 THEN highest + 1 ELSE :wanted END, updated_at = :now "
+        "WHERE key = :key AND (:wanted = 0 OR highest < :wanted) RETURNING highest",
         now=tx.now,
         key=model,
+        wanted=wanted or 0,
     )
+    if number is None:
+        return None
     names = ("package", "source", "location", "run", "link", "note")
     key: int = tx.value(
         "INSERT INTO versions (project, id, model, number, stage, package, source, location, run, link, note, actor, "

@@ -27,7 +27,7 @@ _encode = msgspec.json.Encoder().encode
 
 @handles(ops.CreateExperiment)
 def create_experiment(request: ops.CreateExperiment, tx: Tx) -> Experiment:
-    experiment = _new_experiment(tx, request.name, request.note, request.tags, request.location)
+    experiment = _new_experiment(tx, request.name, request.note, request.tags, request.location, request.id)
     if rows.add_experiment(tx, experiment) is None:
         found = rows.experiment_key(tx, request.name)
         if found is not None and found[2] is not None:
@@ -35,7 +35,7 @@ def create_experiment(request: ops.CreateExperiment, tx: Tx) -> Experiment:
                 f"experiment `{bounded(request.name)}` is in the trash and keeps its name",
                 hint="`tarmac experiments restore`, or `experiments rename` it, or `runs purge`",
             )
-        raise Conflict.exists("experiment", request.name)
+        raise Conflict.exists("experiment", request.name if found is not None else experiment.id)
     return experiment
 
 
@@ -139,8 +139,10 @@ def _experiment(tx: Tx, name: str, *, make: bool = True) -> tuple[int, str]:
     return found[0], found[1]
 
 
-def _new_experiment(tx: Tx, name: str, note: str, tags: dict[str, str] | None = None, location: str = "") -> Experiment:
-    id = rows.DEFAULT_ID if name == rows.DEFAULT else decimal()
+def _new_experiment(
+    tx: Tx, name: str, note: str, tags: dict[str, str] | None = None, location: str = "", id: str | None = None
+) -> Experiment:
+    id = rows.DEFAULT_ID if name == rows.DEFAULT else id or decimal()
     return Experiment(id=id, name=name, note=note, created_at=tx.now, location=location, tags=tags or {})
 
 
