@@ -19,6 +19,7 @@ GROUPS = {
     "versions": ("registry", "Numbered references to packages."),
     "packages": ("registry", "Immutable bundles that can predict."),
     "import": ("start", "What was tracked elsewhere, brought here."),
+    "export": ("start", "What is here, written for others."),
     "manifests": ("store", "Immutable lists of files."),
     "blobs": ("store", "Bytes by their digest."),
     "jobs": ("flow", "Work that takes longer than an answer may."),

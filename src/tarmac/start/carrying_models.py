@@ -6,10 +6,8 @@ as it is: deleted things are not brought back, and an alias that was moved here 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
-from urllib.parse import unquote, urlsplit
 
 from tarmac.core.errors import NotFound, bounded
 from tarmac.core.names import Folder, Name, Note
@@ -27,6 +25,7 @@ from tarmac.start.source import (
     FoundVersion,
     Source,
 )
+from tarmac.start.version_places import folders_of_runs, packages
 from tarmac.store.commands import ask, do
 from tarmac.store.records import File
 from tarmac.track import operations as track
@@ -35,8 +34,6 @@ from tarmac.track.points import text
 IMPORTED = "imported"
 STAGES = ("Staging", "Production", "Archived")
 FILES_AT_ONCE, TEXTS_AT_ONCE = 200, 5_000
-_OF_PACKAGE = re.compile(r"(?:^|/)m-([0-9a-f]{32})(?:/artifacts)?/?\Z")
-_OF_RUN = re.compile(r"(?:^|/)([0-9a-f]{32})/artifacts(?:/(.*?))?/?\Z", re.DOTALL)
 T = TypeVar("T")
 
 
@@ -297,16 +294,11 @@ class ModelCarrier:
         return self._porter.attempt(what, wanted, found.created_at) is not None
 
     def _place(self, found: FoundVersion) -> Place:
-        for id in (found.package, *(f"m-{match[1]}" for match in _matches(_OF_PACKAGE, found))):
+        for id in (found.package, *packages(found.location, found.source)):
             package = self._here.get(id)
             if package is not None and package.deleted_at is None:
                 return Place(package=package.id)
-        folders = [(match[1], match[2] or "") for match in _matches(_OF_RUN, found)]
-        for source in (found.source, found.location):
-            if source.startswith("runs:/"):
-                run, _, folder = source.removeprefix("runs:/").strip("/").partition("/")
-                folders.append((run, folder))
-        for run, folder in folders:
+        for run, folder in folders_of_runs(found.location, found.source):
             if not misfit(folder, Folder) and self._has_files(run, folder):
                 return Place(run=run, folder=folder)
         return Place()
@@ -349,17 +341,3 @@ class ModelCarrier:
             return ask(self._job, request)
         except NotFound:
             return None
-
-
-def _matches(pattern: re.Pattern[str], found: FoundVersion) -> Sequence[re.Match[str]]:
-    """Where a version's files may be, by the end of its addresses."""
-    matches = []
-    for address in (found.location, found.source):
-        try:
-            parts = urlsplit(address)
-        except ValueError:
-            continue
-        path = unquote(parts.path) if parts.scheme else address
-        if (match := pattern.search(path)) is not None:
-            matches.append(match)
-    return matches

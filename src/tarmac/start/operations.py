@@ -8,13 +8,11 @@ import msgspec
 from msgspec import Meta
 
 from tarmac.core.operation import Job, operation
+from tarmac.start.mlflow_schema import Release
 
-Place = Annotated[
-    str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00\ud800-\udfff]*$", description="a path or an address")
-]
-MaybePlace = Annotated[
-    str, Meta(max_length=4096, pattern=r"^[^\x00\ud800-\udfff]*$", description="the folder with the files of the runs")
-]
+NO_NUL = r"^[^\x00\ud800-\udfff]*$"
+Place = Annotated[str, Meta(min_length=1, max_length=4096, pattern=NO_NUL, description="a path or an address")]
+MaybePlace = Annotated[str, Meta(max_length=4096, pattern=NO_NUL, description="the folder with the files of the runs")]
 
 
 class Skipped(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,3 +43,26 @@ class ImportMlflow(Job[Imported], frozen=True, kw_only=True):
 
     source: Place
     artifacts: MaybePlace = ""
+
+
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written, and what could not be."""
+
+    experiments: int
+    runs: int
+    points: int
+    files: int
+    bytes: int
+    packages: int
+    models: int
+    versions: int
+    aliases: int
+    skipped: list[Skipped] = []
+
+
+@operation("export.mlflow", needs="admin", scope="workspace", positional=("target",))
+class ExportMlflow(Job[Exported], frozen=True, kw_only=True):
+    """Write a project's runs and models for MLflow: a folder with its database `mlflow.db` and all files."""
+
+    target: Annotated[str, Meta(min_length=1, max_length=4096, pattern=NO_NUL, description="a folder to make")]
+    release: Annotated[Release, Meta(description="which MLflow has to open it: 3 and all later, or 2 for 2.22")] = "3"
