@@ -6,11 +6,8 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import sqlite3
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +27,7 @@ from tarmac.track import operations as ops
 from tarmac.workspace import Workspace, connect
 from tests.conftest import Server
 from tests.flow.test_jobs import process_of, until
-
-SOURCES = Path(__file__).parent / "sources"
-
-
-def carry(workspace: Workspace, source: Path | str, artifacts: Path | None = None) -> Imported:
-    return workspace.wait(workspace(ImportMlflow(source=str(source), artifacts=str(artifacts or ""))))
+from tests.start.conftest import SOURCES, carry, database_of
 
 
 @pytest.fixture
@@ -84,10 +76,7 @@ def test_a_folder_arrives_whole_and_only_once(workspace: Workspace, mlruns: Path
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    file = tmp_path / "mlflow.db"
-    with contextlib.closing(sqlite3.connect(file)) as connection:
-        connection.executescript((SOURCES / "mlflow.sql").read_text())
-    return file
+    return database_of(SOURCES / "mlflow.sql", tmp_path / "mlflow.db")
 
 
 def test_a_database_arrives_whole_and_only_once(workspace: Workspace, database: Path):
@@ -218,47 +207,13 @@ def test_a_server_is_read_through_its_api(
 
 
 @pytest.mark.slow
-def test_mlflows_own_server(workspace: Workspace, mlruns: Path, mlflow_server: Callable[[Path], str]):
+def test_mlflows_own_server(workspace: Workspace, mlruns: Path, mlflow_server: Callable[[str, Path], str]):
     for meta in mlruns.rglob("meta.yaml"):
         meta.write_text(meta.read_text().replace("file:///somewhere/mlruns", "mlflow-artifacts:"))
-    url = mlflow_server(mlruns)
+    url = mlflow_server(str(mlruns), mlruns)
     assert carry(workspace, url) == Imported(experiments=2, runs=7, points=10, files=2, bytes=18)
     check_all_is_there(workspace)
     assert carry(workspace, url) == Imported(experiments=0, runs=0, points=0, files=0, bytes=0)
-
-
-@pytest.fixture
-def mlflow_server() -> Iterator[Callable[[Path], str]]:
-    """MLflow's own server over a folder, where its program is installed."""
-    program = shutil.which("mlflow")
-    if program is None:
-        pytest.skip("there is no program `mlflow`")
-    with contextlib.ExitStack() as stack:
-
-        def start(mlruns: Path) -> str:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
-            words = ["--backend-store-uri", str(mlruns), "--artifacts-destination", str(mlruns)]
-            environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}
-            process = subprocess.Popen(
-                [program, "server", *words, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-                cwd=mlruns.parent,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                process_group=0,
-            )
-            stack.callback(process.wait)
-            stack.callback(os.killpg, process.pid, signal.SIGTERM)
-            deadline = time.monotonic() + 90
-            while time.monotonic() < deadline:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                    return f"http://127.0.0.1:{port}"
-                time.sleep(0.2)
-            raise AssertionError("MLflow's server did not start")
-
-        yield start
 
 
 @pytest.mark.parametrize(
@@ -267,6 +222,9 @@ def mlflow_server() -> Iterator[Callable[[Path], str]]:
         ("http://user:secret@127.0.0.1:1", "must not carry a password"),
         ("http://", "no address"),
         ("s3://bucket", "cannot be imported from"),
+        ("postgresql+psycopg2://mlflow:secret@127.0.0.1:1/x", "must not carry a password"),
+        ("postgresql://127.0.0.1/x?password=secret", "must not carry a password"),
+        ("postgresql://mlflow@127.0.0.1:1/x", "no answer from the database"),
         ("nowhere", "there is nothing at"),
     ],
 )

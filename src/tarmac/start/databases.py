@@ -110,7 +110,7 @@ def plain(url: str) -> str:
     """The address as libpq wants it: without SQLAlchemy's driver. One that has a password is refused."""
     try:
         parts = urlsplit(url)
-        secret = parts.password is not None or any(key == "password" for key, _ in parse_qsl(parts.query))
+        secret = parts.password or any(key == "password" for key, _ in parse_qsl(parts.query))
     except ValueError:
         raise Invalid("that is no address of a database") from None
     if secret:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from tarmac.core.digest import digest
 from tarmac.registry import operations as ops
 from tarmac.registry.records import Model, Package, Version
 from tarmac.start.mlflow_file import MlflowFile, as_number
@@ -169,7 +170,7 @@ class ModelWriter:
                     word = link.part.upper()
                     self._file.put(
                         "inputs",
-                        input_uuid=f"{link.package[:16]}{link.run[:15]}{word[0].lower()}",
+                        input_uuid=digest(f"{link.run}\0{link.package}\0{word}".encode())[:32],
                         source_type=f"RUN_{word}",
                         source_id=link.run,
                         destination_type=f"MODEL_{word}",

@@ -11,7 +11,7 @@ from typing import Any
 
 from tarmac.core.errors import Full, bounded
 from tarmac.start.mlflow_database import LARGEST
-from tarmac.start.mlflow_schema import Release, tables
+from tarmac.start.mlflow_schema import REVISIONS, Release, tables
 
 
 class MlflowFile:
@@ -23,7 +23,9 @@ class MlflowFile:
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.execute("PRAGMA foreign_keys = ON")
             if not self._connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall():
-                self._connection.executescript(f"begin; {tables(release)} commit;")
+                self._connection.executescript(f"begin; {tables(release)}")
+                self.put("alembic_version", version_num=REVISIONS[release])
+                self._connection.execute("commit")
 
     @contextmanager
     def together(self) -> Iterator[None]:

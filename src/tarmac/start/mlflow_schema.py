@@ -147,7 +147,6 @@ create table logged_model_tags (
 
 
 def tables(release: Release) -> str:
-    """Statements that make an empty database of a release."""
+    """Statements that make the tables of a release. Its revision has to be put into the first of them."""
     step = "step bigint default '0' not null," if release == "3" else ""
-    statements = _BOTH.replace("{step}", step) + (_LOGGED_MODELS if release == "3" else "")
-    return statements + f"insert into alembic_version (version_num) values ('{REVISIONS[release]}');"
+    return _BOTH.replace("{step}", step) + (_LOGGED_MODELS if release == "3" else "")

@@ -11,7 +11,17 @@ from tarmac.core.operation import Job, operation
 from tarmac.start.mlflow_schema import Release
 
 NO_NUL = r"^[^\x00\ud800-\udfff]*$"
-Place = Annotated[str, Meta(min_length=1, max_length=4096, pattern=NO_NUL, description="a path or an address")]
+# who starts a job is recorded with what was asked, so a password must not even get here
+Place = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=4096,
+        pattern=r"^(?![^/]*://[^/?#]*:[^/?#]+@)(?!.*[?&]password=)[^\x00\ud800-\udfff]*$",
+        description="a path or an address; it must not carry a password, which would be kept in the ledger: "
+        "set MLFLOW_TRACKING_TOKEN, PGPASSWORD or MLFLOW_TRACKING_USERNAME and …_PASSWORD",
+    ),
+]
 MaybePlace = Annotated[str, Meta(max_length=4096, pattern=NO_NUL, description="the folder with the files of the runs")]
 
 

@@ -105,13 +105,13 @@ READ = [
 ]  # fmt: skip
 
 
-def kept(lines: list[str]) -> list[str]:
+def kept(lines: list[str], more: list[str] | None = None) -> list[str]:
     def table(line: str) -> str:
         words = line.replace('"', " ").replace("(", " ").split()
         return words[2] if len(words) > 2 else ""
 
     return [line for line in lines if line.startswith(("BEGIN", "COMMIT")) or
-            (line.startswith(("CREATE TABLE", "INSERT")) and table(line) in READ)]  # fmt: skip
+            (line.startswith(("CREATE TABLE", "INSERT")) and table(line) in READ + (more or []))]  # fmt: skip
 
 
 if __name__ == "__main__":
