@@ -69,6 +69,7 @@ class ExportFolder:
             )
         self._lock = FileLock(self.path / LOCK)
         if not self._lock.acquire(wait=False):
+            self._lock.close()
             raise Conflict(
                 f"another export is writing to {bounded(self.path, 300)}", hint="wait for it: `tarmac jobs ls`"
             )
@@ -116,6 +117,7 @@ class ExportFolder:
 
     def close(self) -> None:
         self._lock.release()
+        self._lock.close()
 
 
 def refuse_nowhere(place: str) -> None:
