@@ -305,6 +305,33 @@ def test_models_that_lie(here: Workspace, models: Path, tmp_path: Path):
         here(ops.GetModel(name="a@b"))
 
 
+def test_a_database_of_models_that_lies(here: Workspace, models_database: Path):
+    """SQLite keeps any value in any column."""
+    with contextlib.closing(sqlite3.connect(models_database)) as source:
+        source.execute("UPDATE registered_model_aliases SET version = 'x' WHERE alias = 'champion'")
+        source.execute("UPDATE model_versions SET version = 'y' WHERE version = 4 AND name = 'churn'")
+        source.execute("UPDATE logged_model_metrics SET metric_step = 'z'")
+        source.execute("UPDATE logged_models SET status = 9, creation_timestamp_ms = 'w' WHERE name = 'unfinished'")
+        source.execute("UPDATE registered_models SET description = x'ff' WHERE name = 'outside'")
+        source.execute(
+            "UPDATE model_versions SET source = ?, storage_location = NULL WHERE name = 'copied'", ("[" * 99,)
+        )
+        source.commit()
+    got = carry(here, models_database, MODELS / "artifacts")
+    (unfinished,) = [one.id for one in here(ops.ListPackages()).packages if one.name == "unfinished"]
+    reasons = {skipped.what: skipped.why for skipped in got.skipped}
+    reasons.pop("model outside: version 1")
+    assert reasons == {
+        f"logged model m-{unfinished}: state": "the source has another word for it; it is left open",
+        "model churn: version y": "that is not the number of a version",
+        "model churn: alias challenger": "v4 is not here",
+        "model churn: alias champion": "v0 is not here",
+        "model copied: version 1": f"its files are not here, only where they are: {'[' * 99}",
+        "model outside: description": "not at most 20,000 characters",
+    }
+    assert (got.packages, got.models, got.versions, got.aliases) == (4, 5, 5, 0)
+
+
 def test_a_killed_import_of_models_goes_on(here: Workspace, models: Path):
     (experiment,) = models.glob("[1-9]*")
     (clf,) = [meta.parent for meta in experiment.glob("models/*/meta.yaml") if "name: clf" in meta.read_text()]

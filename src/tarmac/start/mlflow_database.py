@@ -231,6 +231,7 @@ class MlflowDatabase:
                 _text(digest),
             )
             for key, value, step, at, run, data, digest in rows
+            if isinstance(value, (int, float, type(None))) and isinstance(step, int) and isinstance(at, int)
         ]
 
     def package_files(self, package: FoundPackage) -> Iterator[FoundFile]:
@@ -253,7 +254,7 @@ class MlflowDatabase:
                 updated_at=_time(updated_at),
                 tags=self._of_model("registered_model_tags", "key, value", name),
                 aliases={
-                    alias: int(number)
+                    alias: int(number) if number.isascii() and number.isdecimal() else 0  # no version's number
                     for alias, number in self._of_model("registered_model_aliases", "alias, version", name).items()
                 },
             )
@@ -299,7 +300,14 @@ class MlflowDatabase:
                 else {},
             )
             for number, source, location, run, link, note, stage, status, user, created_at, updated_at in rows
+            if self._is_number(number, f"model {model.name}: version {number}")
         ]
+
+    def _is_number(self, value: Any, what: str) -> bool:
+        if isinstance(value, int) and value > 0:
+            return True
+        self.missed.add(what, "that is not the number of a version")
+        return False
 
     def close(self) -> None:
         self._database.close()

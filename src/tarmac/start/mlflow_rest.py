@@ -193,6 +193,16 @@ def time(value: int | str | None) -> int | None:
     return number if 0 <= number <= 2**62 else None
 
 
+def whole(value: int | str) -> int:
+    try:
+        found = int(value)
+    except ValueError:
+        found = 2**63
+    if not -(2**63) <= found < 2**63:
+        raise Invalid(f"the server says `{bounded(value)}` where a whole number belongs")
+    return found
+
+
 def number(value: float | str) -> float:
     number = float(value)
     return math.copysign(math.inf, number) if abs(number) >= LARGEST else number

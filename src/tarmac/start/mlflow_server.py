@@ -13,7 +13,7 @@ from tarmac.core.errors import Invalid, bounded
 from tarmac.start import mlflow_server_models
 from tarmac.start.artifacts import PROXY
 from tarmac.start.folders import DEEPEST
-from tarmac.start.mlflow_rest import Pair, Rest, number, time
+from tarmac.start.mlflow_rest import Pair, Rest, number, time, whole
 from tarmac.start.source import (
     PARENT_TAG,
     RUN_ID,
@@ -199,7 +199,7 @@ class MlflowServer:
             tags={tag.key: tag.value for tag in run.data.tags},
             inputs=[_input(used) for used in run.inputs.dataset_inputs],
             used=[used.model_id for used in run.inputs.model_inputs],
-            made=[(made.model_id, int(made.step)) for made in run.outputs.model_outputs],
+            made=[(made.model_id, whole(made.step)) for made in run.outputs.model_outputs],
         )
 
     def points(self, head: Head) -> Iterator[FoundPoint]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from tarmac.core.errors import Invalid
-from tarmac.start.mlflow_rest import Pair, Rest, number, time
+from tarmac.core.errors import Invalid, bounded
+from tarmac.start.mlflow_rest import Pair, Rest, number, time, whole
 from tarmac.start.source import FoundMeasure, FoundModel, FoundPackage, FoundVersion, Missed
 
 STATES = {"LOGGED_MODEL_PENDING": "pending", "LOGGED_MODEL_READY": "ready", "LOGGED_MODEL_UPLOAD_FAILED": "failed"}
@@ -117,6 +117,13 @@ def packages(rest: Rest, experiments: Sequence[str], missed: Missed) -> Iterator
             return
 
 
+def value(given: float | str) -> float:
+    try:
+        return number(given)
+    except ValueError:
+        raise Invalid(f"the server says `{bounded(given)}` where a number belongs") from None
+
+
 def _package(found: Package) -> FoundPackage:
     info = found.info
     return FoundPackage(
@@ -134,9 +141,9 @@ def _package(found: Package) -> FoundPackage:
         measures=[
             FoundMeasure(
                 one.key,
-                number(one.value),
-                int(one.step),
-                int(one.timestamp),
+                value(one.value),
+                whole(one.step),
+                whole(one.timestamp),
                 one.run_id,
                 one.dataset_name,
                 one.dataset_digest,
@@ -171,7 +178,7 @@ def models(rest: Rest, missed: Missed) -> list[FoundModel]:
                 created_at=time(model.creation_timestamp),
                 updated_at=time(model.last_updated_timestamp),
                 tags={tag.key: tag.value for tag in model.tags},
-                aliases={alias.alias: int(alias.version) for alias in model.aliases},
+                aliases={alias.alias: whole(alias.version) for alias in model.aliases},
             )
         )
     return found
@@ -184,7 +191,7 @@ def versions(rest: Rest, model: FoundModel, missed: Missed) -> list[FoundVersion
         for page in rest.get_pages(
             "model-versions/search", VersionPage, max_results=1000, filter=f"name = {quote}{model.name}{quote}"
         ):
-            found.update({int(version.version): version for version in page.model_versions})
+            found.update({whole(version.version): version for version in page.model_versions})
     except Invalid as error:
         missed.add(f"versions of model {model.name}", error.message)
     return [_version(rest, model, number, found[number]) for number in sorted(found)]
