@@ -152,10 +152,11 @@ def _model(asked: Asked, name: str) -> dict[str, Any]:
 
 
 def _versions(asked: Asked, name: str) -> list[dict[str, Any]]:
-    versions: list[dict[str, Any]] = asked.get("model-versions/search", filter=f"name = '{name}'").get(
-        "model_versions", []
-    )
-    return versions
+    found: dict[str, dict[str, Any]] = {}
+    for more in ("", " AND tags.`mlflow.prompt.is_prompt` = 'true'"):  # which are only shown to who asks for them
+        answer = asked.get("model-versions/search", filter=f"name = '{name}'{more}")
+        found |= {one["version"]: one for one in answer.get("model_versions", [])}
+    return list(found.values())
 
 
 def _version(asked: Asked, one: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,11 @@ import msgspec
 
 from tarmac.core.errors import Invalid, bounded
 from tarmac.start.mlflow_rest import Pair, Rest, number, time, whole
-from tarmac.start.source import FoundMeasure, FoundModel, FoundPackage, FoundVersion, Missed
+from tarmac.start.source import PROMPT_TAG, FoundMeasure, FoundModel, FoundPackage, FoundVersion, Missed
 
 STATES = {"LOGGED_MODEL_PENDING": "pending", "LOGGED_MODEL_READY": "ready", "LOGGED_MODEL_UPLOAD_FAILED": "failed"}
+PROMPTS = f"tags.`{PROMPT_TAG}` = 'true'"
+"""Whoever asks for models is not shown prompts, which are models too, unless it asks for them."""
 AT_ONCE, EXPERIMENTS_AT_ONCE = 50, 100
 
 
@@ -157,8 +159,7 @@ def models(rest: Rest, missed: Missed) -> list[FoundModel]:
     """Whole, one after the other: what a search answers with may lack the aliases."""
     names: set[str] = set()
     try:
-        # whoever asks for models is not shown prompts, which are models too, unless it asks for them
-        for condition in ("", "tags.`mlflow.prompt.is_prompt` = 'true'"):
+        for condition in ("", PROMPTS):
             for page in rest.get_pages("registered-models/search", ModelPage, max_results=1000, filter=condition):
                 names.update(model.name for model in page.registered_models)
     except Invalid as error:
@@ -187,10 +188,11 @@ def models(rest: Rest, missed: Missed) -> list[FoundModel]:
 def versions(rest: Rest, model: FoundModel, missed: Missed) -> list[FoundVersion]:
     quote = '"' if "'" in model.name else "'"
     found: dict[int, Version] = {}
+    condition = f"name = {quote}{model.name}{quote}"
+    if model.tags.get(PROMPT_TAG) == "true":
+        condition = f"{condition} AND {PROMPTS}"
     try:
-        for page in rest.get_pages(
-            "model-versions/search", VersionPage, max_results=1000, filter=f"name = {quote}{model.name}{quote}"
-        ):
+        for page in rest.get_pages("model-versions/search", VersionPage, max_results=1000, filter=condition):
             found.update({whole(version.version): version for version in page.model_versions})
     except Invalid as error:
         missed.add(f"versions of model {model.name}", error.message)
