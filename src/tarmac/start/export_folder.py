@@ -10,7 +10,7 @@ import msgspec
 
 from tarmac.core.errors import Conflict, Invalid, bounded
 from tarmac.core.locks import FileLock
-from tarmac.start.mlflow_schema import Release
+from tarmac.start.operations import Release
 from tarmac.store.blobs.folder import translate
 
 MARK = "tarmac-export.json"

@@ -11,7 +11,8 @@ from typing import Any
 
 from tarmac.core.errors import Full, bounded
 from tarmac.start.mlflow_database import LARGEST
-from tarmac.start.mlflow_schema import REVISIONS, Release, tables
+from tarmac.start.mlflow_schema import REVISIONS, tables
+from tarmac.start.operations import Release
 
 
 class MlflowFile:

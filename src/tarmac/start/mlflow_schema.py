@@ -6,9 +6,8 @@ constraints matter to their migrations.
 
 from __future__ import annotations
 
-from typing import Literal
+from tarmac.start.operations import Release
 
-Release = Literal["3", "2"]
 REVISIONS: dict[Release, str] = {"3": "6953534de441", "2": "0584bdc529eb"}
 
 _BOTH = """

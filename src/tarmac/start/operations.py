@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from tarmac.core.operation import Job, operation
-from tarmac.start.mlflow_schema import Release
 
+Release = Literal["3", "2"]
 NO_NUL = r"^[^\x00\ud800-\udfff]*$"
 # who starts a job is recorded with what was asked, so a password must not even get here
 Place = Annotated[
