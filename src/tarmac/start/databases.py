@@ -74,7 +74,7 @@ class PostgresServer:
             self._connection.read_only = True
         except (psycopg.Error, UnicodeError) as error:
             raise Unreachable(
-                f"no answer from the database: {bounded(str(error).strip(), 300)}",
+                f"no answer from the database: {bounded(_said(error), 300)}",
                 hint=f"look at its address; a password: {BY_OTHER_MEANS}",
             ) from None
 
@@ -103,7 +103,7 @@ class PostgresServer:
 
     def _unreadable(self, error: Exception) -> Invalid:
         self._connection.rollback()
-        return Invalid(f"the database cannot be read: {bounded(str(error).strip(), 300)}", hint=HINT)
+        return Invalid(f"the database cannot be read: {bounded(_said(error), 300)}", hint=HINT)
 
 
 def plain(url: str) -> str:
@@ -121,6 +121,10 @@ def plain(url: str) -> str:
 def decoded(data: bytes) -> str:
     """Bytes that are no UTF-8 become what no rule lets through, and are reported where they stand."""
     return data.decode("utf-8", "surrogateescape")
+
+
+def _said(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _percent(sql: str) -> str:

@@ -18,8 +18,7 @@ Place = Annotated[
         min_length=1,
         max_length=4096,
         pattern=r"^(?![^/]*://[^/?#]*:[^/?#]+@)(?!.*[?&]password=)[^\x00\ud800-\udfff]*$",
-        description="a path or an address; it must not carry a password, which would be kept in the ledger: "
-        "set MLFLOW_TRACKING_TOKEN, PGPASSWORD or MLFLOW_TRACKING_USERNAME and …_PASSWORD",
+        description="a path or an address; it must not carry a password: set MLFLOW_TRACKING_TOKEN or PGPASSWORD",
     ),
 ]
 MaybePlace = Annotated[str, Meta(max_length=4096, pattern=NO_NUL, description="the folder with the files of the runs")]
