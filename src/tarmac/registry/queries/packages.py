@@ -148,7 +148,9 @@ def loose_files(read: Reader, key: int, folder: str = "", after: str = "", limit
     return _files(read, "package_files", "package = :of", key, folder, after, limit)
 
 
-def sealed_files(read: Reader, manifest: str, folder: str, after: str, limit: int) -> list[File]:
+def sealed_files(
+    read: Reader, manifest: str, folder: str = "", after: str = "", limit: int = 1_000_000
+) -> list[File]:  # fmt: skip
     key = read.value(
         "SELECT key FROM manifests WHERE project = :project AND id = :id", project=read.project, id=manifest
     )
@@ -293,6 +295,16 @@ def runs(read: Reader, ids: Sequence[str]) -> list[PackageRun]:
             **values,
         )
     return [PackageRun(run=run, package=package, part=part, step=step) for run, package, part, step in found]
+
+
+def registered_as(tx: Tx, key: int) -> str | None:
+    """A version that refers to the package, or did before it was deleted."""
+    found = tx.one(
+        "SELECT m.name, v.number FROM versions v JOIN models m ON m.key = v.model WHERE v.package = :key "
+        "ORDER BY v.key LIMIT 1",
+        key=key,
+    )
+    return f"{found[0]}@v{found[1]}" if found else None
 
 
 def needed_by(tx: Tx, key: int) -> str | None:

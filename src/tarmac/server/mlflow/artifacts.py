@@ -22,6 +22,8 @@ from tarmac.server.mlflow.errors import Refusal, absent, invalid, missing_value
 from tarmac.server.mlflow.messages import Answer, Reader, Request
 from tarmac.server.mlflow.routes import Call, method
 from tarmac.server.mlflow.runs import ByRun, artifact_uri, guarded, read
+from tarmac.server.mlflow.versions import ByNumber
+from tarmac.server.mlflow.versions import read as read_version
 from tarmac.server.wire import Receive, Send, answer, body, encode
 from tarmac.store.records import File
 from tarmac.track import operations as ops
@@ -40,6 +42,8 @@ TEXT = frozenset({
 _SAFE = re.compile(ops.RelativePath.__metadata__[0].pattern)  # type: ignore[attr-defined]
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PROXIED = re.compile(r"\d{1,64}/([0-9a-f]{32})/artifacts(?:/(.*))?", re.DOTALL)
+
+_OF_MODEL = re.compile(r"mlflow/logged-models/([^/]+)/artifacts/files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ class Files:
 
     @staticmethod
     def serves(below: str) -> bool:
-        return below.startswith("mlflow-artifacts/") or below in PAGES
+        return below.startswith("mlflow-artifacts/") or below in PAGES or _OF_MODEL.fullmatch(below) is not None
 
     async def serve(
         self,
@@ -140,8 +144,13 @@ class Files:
             place = Place(_run_of(fields), safe(fields.get("path", "")))
             await self._download(call, place, verb, headers, send)
         elif below == "model-versions/get-artifact":
-            safe(fields.get("path", ""))
-            raise Refusal("NOT_IMPLEMENTED", "tarmac does not speak model-versions of MLflow's API (yet)")
+            await self._download(call, await _of_version(call, fields), verb, headers, send)
+        elif of_model := _OF_MODEL.fullmatch(below):
+            path = fields.get("artifact_file_path", "")
+            if not path:
+                raise missing_value("artifact_file_path")
+            package = await packages.read(call, packages.own_id(of_model[1]))
+            await self._download(call, Place(None, safe(path), package.id), verb, headers, send)
         elif below == "mlflow/upload-artifact":
             await self._from_page(call, fields, headers, lender, receive, send)
         elif below in (ROOT, f"{ROOT}/") and verb == "GET":
@@ -378,6 +387,14 @@ def _shown(found: Sequence[Artifact], prefix: str) -> list[Shown]:
         else Shown(path=one.path.removeprefix(prefix), is_dir=True)
         for one in found
     ]
+
+
+async def _of_version(call: Call, fields: dict[str, str]) -> Place:
+    path, asked = safe(fields.get("path", "")), ByNumber(name=fields.get("name"), version=fields.get("version"))
+    version = await read_version(call, asked)
+    if version.package is None:
+        raise absent(f"No such artifact: '{path}': the files of this version are not kept here")
+    return Place(None, path, version.package)
 
 
 def _run_of(fields: dict[str, str]) -> str:

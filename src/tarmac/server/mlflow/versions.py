@@ -264,7 +264,8 @@ def _refuse_local(source: str) -> None:
             "run_id request parameter has to be specified and the local path has to be contained within the artifact "
             "directory of the run specified by the run_id."
         )
-    if ".." in unquote(unquote(parts.path)).replace("\\", "/").split("/"):
+    path = unquote(unquote(parts.path))
+    if "\x00" in path or ".." in path.replace("\\", "/").split("/"):
         raise invalid(
             f"Invalid model version source: '{source[:500]}'. If supplying a source as an http, https, local file "
             "path, ftp, objectstore, or mlflow-artifacts uri, an absolute path must be provided without relative path "
