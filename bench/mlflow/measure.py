@@ -157,4 +157,3 @@ def _all_pages(against: Against, experiment: str, runs: int) -> Group:
             break
     assert seen >= runs, (seen, runs)
     return pages
-

@@ -59,7 +59,9 @@ def small(folder: Path, runs: int, *, steps: int = 5, appends: int = 1, experime
             tx.now = BEGIN + chance.randrange(YEAR)
             params = {f"p{k}": chance.choice(VALUES) for k in range(10)}
             tags = {f"t{k}": chance.choice("abcdef") for k in range(5)}
-            run = handlers.create_run(CreateRun(experiment=f"e{chance.randrange(experiments)}", params=params, tags=tags), tx)
+            run = handlers.create_run(
+                CreateRun(experiment=f"e{chance.randrange(experiments)}", params=params, tags=tags), tx
+            )
             values: list[float] = []
             for part in range(appends):
                 of_part = range(part * steps // appends, (part + 1) * steps // appends)

@@ -110,7 +110,7 @@ class CreatePackage(Command[PackageMade], frozen=True, kw_only=True):
     ] = None
 
 
-Reopen = Annotated[bool, Meta(description="also if it is sealed, as long as no version of it was ever added")]
+Reopen = Annotated[bool, Meta(description="also if it is sealed, as long as no version refers to it")]
 
 
 @operation("packages.attach", needs="write", positional=("id",))

@@ -320,7 +320,9 @@ class GetRun(Query[Run], frozen=True, kw_only=True):
 class ReadRuns(Query[WholeRuns], frozen=True, kw_only=True):
     """Runs with all they carry: those of these ids, in their order, or a page of those that pass a filter."""
 
-    ids: Annotated[list[Id], Meta(max_length=1000, description="up to 1000 ids; one that is not there is left out")] = []
+    ids: Annotated[
+        list[Id], Meta(max_length=1000, description="up to 1000 ids; one that is not there is left out")
+    ] = []
     filter: Filter = ""
     order: Orders = []
     experiment: Experiments = []

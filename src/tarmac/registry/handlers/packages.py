@@ -161,8 +161,8 @@ def attach_files(request: ops.AttachPackageFiles, tx: Tx) -> ops.PackageMade:
 
 
 def _refuse_registered(tx: Tx, key: int, package: Package) -> None:
-    """What a version refers to does not change, and neither does what a deleted one referred to: history tells of it."""
-    if version := rows.registered_as(tx, key):
+    """What a version refers to does not change."""
+    if version := rows.needed_by(tx, key):
         raise Conflict(
             f"package {package.id} is sealed: {bounded(version)} is made of it, so it does not change any more",
             hint="make a new package, and add it as a new version",

@@ -297,16 +297,6 @@ def runs(read: Reader, ids: Sequence[str]) -> list[PackageRun]:
     return [PackageRun(run=run, package=package, part=part, step=step) for run, package, part, step in found]
 
 
-def registered_as(tx: Tx, key: int) -> str | None:
-    """A version that refers to the package, or did before it was deleted."""
-    found = tx.one(
-        "SELECT m.name, v.number FROM versions v JOIN models m ON m.key = v.model WHERE v.package = :key "
-        "ORDER BY v.key LIMIT 1",
-        key=key,
-    )
-    return f"{found[0]}@v{found[1]}" if found else None
-
-
 def needed_by(tx: Tx, key: int) -> str | None:
     """A version that refers to the package."""
     found = tx.one(

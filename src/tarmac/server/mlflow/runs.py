@@ -260,7 +260,6 @@ def shown(run: WholeRun) -> ShownRun:
     tags[NAME_TAG] = run.name
     if run.note:
         tags[NOTE_TAG] = run.note
-    moments = run.moments
     return ShownRun(
         info=Info(
             run_id=run.id,
