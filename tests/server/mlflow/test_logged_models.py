@@ -267,6 +267,7 @@ def test_files_by_the_addresses_of_models_and_versions(mlflow: Caller) -> None:
         mlflow.get(page, "", name="nobody", version="1", path="data"),
     ):
         refused(answer, 404, "RESOURCE_DOES_NOT_EXIST")
+    refused(mlflow.post(files, {}), 400, "BAD_REQUEST", "is not called with POST")
     for answer in (
         mlflow.get(files),
         mlflow.get(files, artifact_file_path="../../etc/passwd"),

@@ -142,6 +142,8 @@ class Files:
     ) -> None:
         fields = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
         if below in ADDRESSES or _OF_MODEL.fullmatch(below):
+            if verb not in ("GET", "HEAD"):
+                raise Refusal("BAD_REQUEST", f"{below[:200]} is not called with {verb}")
             await self._download(call, await _addressed(call, below, fields), verb, headers, send)
         elif below == "mlflow/upload-artifact":
             await self._from_page(call, fields, headers, lender, receive, send)
