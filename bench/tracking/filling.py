@@ -49,8 +49,8 @@ def make(folder: Path, address: str = "sqlite") -> Store:
     return opened
 
 
-def small(folder: Path, runs: int, *, steps: int = 5, appends: int = 1) -> Filled:
-    """Runs of 10 params, 10 metrics and 5 tags, over a year, in 20 experiments; curves come in several requests."""
+def small(folder: Path, runs: int, *, steps: int = 5, appends: int = 1, experiments: int = 20) -> Filled:
+    """Runs of 10 params, 10 metrics and 5 tags, over a year, in some experiments; curves come in several requests."""
     filled = Filled(runs, runs * 10 * steps)
     chance = random.Random(1)
     with closing(make(folder)) as store:
@@ -59,7 +59,9 @@ def small(folder: Path, runs: int, *, steps: int = 5, appends: int = 1) -> Fille
             tx.now = BEGIN + chance.randrange(YEAR)
             params = {f"p{k}": chance.choice(VALUES) for k in range(10)}
             tags = {f"t{k}": chance.choice("abcdef") for k in range(5)}
-            run = handlers.create_run(CreateRun(experiment=f"e{chance.randrange(20)}", params=params, tags=tags), tx)
+            run = handlers.create_run(
+                CreateRun(experiment=f"e{chance.randrange(experiments)}", params=params, tags=tags), tx
+            )
             values: list[float] = []
             for part in range(appends):
                 of_part = range(part * steps // appends, (part + 1) * steps // appends)

@@ -75,8 +75,8 @@ def measure(here: Path, seconds: float, *, quick: bool) -> list[Peer]:
     for name, package in (("MLflow", "mlflow==3.17.2"), ("FastTrackML", "fasttrackml")):
         place = here / name
         place.mkdir()
-        with _server(name, install(place, package), place) as (running, database):
-            _until_quiet(running.process.pid)
+        with serving(name, install(place, package), place) as (running, database):
+            until_quiet(running.process.pid)
             against = Against(running.address, {"server": [running.process.pid]})
             found.append(_measure(name, against, database, seconds, runs))
     return found
@@ -91,7 +91,7 @@ def install(place: Path, package: str) -> Path:
 
 
 @contextlib.contextmanager
-def _server(name: str, programs: Path, place: Path) -> Iterator[tuple[machine.Running, Path]]:
+def serving(name: str, programs: Path, place: Path) -> Iterator[tuple[machine.Running, Path]]:
     from bench.store.measure import free_port
 
     port, database = free_port(), place / "peer.db"
@@ -106,7 +106,7 @@ def _server(name: str, programs: Path, place: Path) -> Iterator[tuple[machine.Ru
         yield running, database
 
 
-def _until_quiet(pid: int) -> None:
+def until_quiet(pid: int) -> None:
     """Some keep starting workers for 20 seconds after they answer."""
     until = time.monotonic() + QUIET_SECONDS
     while time.monotonic() < until:
@@ -125,9 +125,9 @@ def _measure(name: str, against: Against, database: Path, seconds: float, runs: 
     experiment: str = ask(against, "POST", "experiments/create", {"name": "bench"})["experiment_id"]
     bodies = work.batches("mlflow", 10)
     # each of its workers imports and connects at its own first request
-    work.send(against, bodies, 8, seconds, runs=[_new_run(against, experiment) for _ in range(8)])
+    work.send(against, bodies, 8, seconds, runs=[new_run(against, experiment) for _ in range(8)])
     for clients in (1, 8):
-        logged = [_new_run(against, experiment) for _ in range(clients)]
+        logged = [new_run(against, experiment) for _ in range(clients)]
         got = work.send(against, bodies, clients, seconds, warm=seconds / 4, runs=logged)
         peer.points[clients] = (got["rate"] * work.POINTS, got["cpu_us"]["server"] / work.POINTS)
         _check_history(against, logged[0], work.steps_of("metric_0003", bodies, got["sent"][0]))
@@ -136,14 +136,14 @@ def _measure(name: str, against: Against, database: Path, seconds: float, runs: 
     for clients in (1, 8):
         got = work.send(against, made, clients, seconds, warm=seconds / 4)
         peer.small[clients] = (got["rate"], got["cpu_us"]["server"])
-    _fill(database, searched, runs)
-    for question, groups in _questions(searched, 24).items():
-        _check_search(against, question, groups[0])
+    fill(database, searched, runs)
+    for question, groups in questions(searched, 24).items():
+        check_search(against, question, groups[0])
         peer.search[question] = work.send(against, groups, 1, 600, once=True)["p50_ms"]
     return peer
 
 
-def _new_run(against: Against, experiment: str) -> str:
+def new_run(against: Against, experiment: str) -> str:
     run: str = ask(against, "POST", "runs/create", {"experiment_id": experiment})["run"]["info"]["run_id"]
     return run
 
@@ -161,7 +161,7 @@ def _check_history(against: Against, run: str, expected: int) -> None:
     assert found == expected, (found, expected)
 
 
-def _questions(experiment: str, many: int) -> dict[str, list[Group]]:
+def questions(experiment: str, many: int) -> dict[str, list[Group]]:
     chance = random.Random(10)
 
     def search(condition: str, order: list[str]) -> Group:
@@ -179,7 +179,7 @@ def _questions(experiment: str, many: int) -> dict[str, list[Group]]:
     }
 
 
-def _check_search(against: Against, question: str, group: Group) -> None:
+def check_search(against: Against, question: str, group: Group) -> None:
     (_, path, body), *_ = group
     runs = ask(against, "POST", path.removeprefix(f"{MLFLOW}/"), json.loads(body)).get("runs", [])
     if question == ORDER:
@@ -192,7 +192,7 @@ def _check_search(against: Against, question: str, group: Group) -> None:
         assert all(len(run["data"]["metrics"]) == len(run["data"]["params"]) == 10 for run in runs)
 
 
-def _fill(database: Path, experiment: str, runs: int) -> None:
+def fill(database: Path, experiment: str, runs: int) -> None:
     """More runs like the first one, put into the peer's tables: through its door it would take minutes."""
     chance = random.Random(11)
     with contextlib.closing(sqlite3.connect(database, timeout=60)) as raw, raw:
@@ -225,7 +225,7 @@ def ask(against: Against, method: str, path: str, body: Any = None) -> Any:
     request = urllib.request.Request(
         f"{against.url}{MLFLOW}/{path}",
         method=method,
-        data=None if body is None else json.dumps(body).encode(),
+        data=body if body is None or isinstance(body, bytes) else json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=120) as answer:

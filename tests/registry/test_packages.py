@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tarmac.core.digest import digest
 from tarmac.core.errors import Conflict, Invalid, NotFound
 from tarmac.registry.operations import (
     AddVersion,
@@ -67,6 +68,37 @@ def test_a_package_of_blobs_is_sealed_at_once(anywhere: Workspace) -> None:
     with pytest.raises(Conflict, match="sealed already"):
         anywhere(SealPackage(id=made.id, document={"another": 1}))
     assert anywhere(SealPackage(id=made.id)) == made, "twice is once"
+    sound(anywhere)
+
+
+def test_a_sealed_package_is_changed_on_request_until_a_version_refers_to_it(anywhere: Workspace) -> None:
+    made = package(anywhere)
+    first = made.digest
+    changed = anywhere(AttachPackageFiles(id=made.id, files=[blob(anywhere, "MLmodel", b"new")], reopen=True)).package
+    assert changed is not None
+    files = anywhere(ListPackageFiles(id=made.id)).files
+    assert (changed.state, changed.files, changed.size) == ("ready", 2, sum(file.size for file in files))
+    assert changed.digest == manifest_digest(files) != first
+    assert last_event(anywhere, "packages.attach").payload["evidence"] == {
+        "files": changed.digest, "document": digest(b"{}"), "before": first,
+    }  # fmt: skip
+    absent = File(path="more", digest="0" * 64, size=1)
+    assert anywhere(AttachPackageFiles(id=made.id, files=[absent], reopen=True)).missing == ["0" * 64]
+    with pytest.raises(Conflict, match="cannot lie below it"):
+        anywhere(AttachPackageFiles(id=made.id, files=[blob(anywhere, "MLmodel/x", b"x")], reopen=True))
+    assert anywhere(GetPackage(id=made.id)).digest == changed.digest, "what fails changes nothing"
+    assert collect(anywhere) == 2, "the first MLmodel, and the one that could not come"
+    sound(anywhere)
+
+    assert anywhere(SealPackage(id=made.id, state="failed", reopen=True)).state == "failed"
+    again = anywhere(SealPackage(id=made.id))
+    assert (again.state, again.digest) == ("ready", changed.digest)
+    anywhere(AddVersion(name="churn", package=made.id, create=True))
+    with pytest.raises(Conflict, match="churn@v1 is made of it"):
+        anywhere(AttachPackageFiles(id=made.id, files=[blob(anywhere, "MLmodel", b"other")], reopen=True))
+    with pytest.raises(Conflict, match="churn@v1 is made of it"):
+        anywhere(SealPackage(id=made.id, state="failed", reopen=True))
+    assert anywhere(GetVersion(ref="churn@v1")).digest == changed.digest
     sound(anywhere)
 
 

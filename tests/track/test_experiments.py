@@ -102,6 +102,25 @@ def test_runs_are_read_whole(anywhere: Workspace) -> None:
     assert (given.experiment, given.name, given.context) == (whole.experiment_id, "iris", "training")
 
 
+def test_runs_are_found_and_read_whole(anywhere: Workspace) -> None:
+    ids = [anywhere(CreateRun(experiment="e", params={"n": str(number)})).id for number in range(5)]
+    for number, id in enumerate(ids):
+        anywhere(LogRun(id=id, metrics=[("m", float(number % 2), number, 0)]))
+    first = anywhere(ReadRuns(filter="params.n > 0", order=["metrics.m DESC", "params.n ASC"], limit=2))
+    assert [run.params["n"] for run in first.runs] == ["1", "3"]
+    rest = anywhere(
+        ReadRuns(filter="params.n > 0", order=["metrics.m DESC", "params.n ASC"], limit=2, cursor=first.next or "")
+    )
+    assert [(run.id, run.moments["m"][0]) for run in rest.runs] == [(ids[2], 2), (ids[4], 4)]
+    assert rest.next is None, "a page that is full is the last one if nothing follows"
+    assert anywhere(ReadRuns(experiment=["e"], deleted="only")).runs == []
+    assert [run.id for run in anywhere(ReadRuns(ids=[ids[3], ids[0]])).runs] == [ids[3], ids[0]]
+    with pytest.raises(Invalid, match="not both"):
+        anywhere(ReadRuns(ids=ids, filter="params.n > 0"))
+    with pytest.raises(NotFound, match="no experiment"):
+        anywhere(ReadRuns(experiment=["nowhere"]))
+
+
 def test_portions_of_a_curve(anywhere: Workspace) -> None:
     run = anywhere(CreateRun()).id
     anywhere(LogRun(id=run, metrics=[("m", float(step), step, 1 + step) for step in range(300)]))

@@ -110,12 +110,16 @@ class CreatePackage(Command[PackageMade], frozen=True, kw_only=True):
     ] = None
 
 
+Reopen = Annotated[bool, Meta(description="also if it is sealed, as long as no version refers to it")]
+
+
 @operation("packages.attach", needs="write", positional=("id",))
 class AttachPackageFiles(Command[PackageMade], frozen=True, kw_only=True):
     """Add uploaded blobs to a package that is not sealed yet."""
 
     id: Id
     files: Annotated[list[File], Meta(min_length=1, max_length=10_000, description="1 to 10,000 files")]
+    reopen: Reopen = False
 
 
 @operation("packages.seal", needs="write", positional=("id",))
@@ -125,6 +129,7 @@ class SealPackage(Command[Package], frozen=True, kw_only=True):
     id: Id
     state: Annotated[Literal["ready", "failed"], Meta(description="failed: it could not be made")] = "ready"
     document: dict[str, Any] | None = None
+    reopen: Reopen = False
 
 
 @operation("packages.show", needs="read", quick=True, positional=("id",))

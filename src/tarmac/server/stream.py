@@ -43,6 +43,12 @@ AS_BLOB: Described = (
     (b"content-disposition", b"attachment"),
 )
 
+AS_FILE: Described = (
+    (b"content-type", b"application/octet-stream"),
+    (b"cache-control", b"private, no-cache"),  # other bytes may come to its path: the tag says whether they did
+    (b"content-disposition", b"attachment"),
+)
+
 
 async def put_blob(
     door: Door, digest: str, project: str, actor: Actor, headers: dict[bytes, bytes], lender: Lender | None,
@@ -193,7 +199,7 @@ async def get_file(
     """Send a run's file, or one that belongs to no run, or a range of it."""
     loop = asyncio.get_running_loop()
     digest = await loop.run_in_executor(None, door.find_file, run, path, actor, project)
-    await get_blob(door, digest, project, actor, method, headers, send, described or AS_BLOB)
+    await get_blob(door, digest, project, actor, method, headers, send, described or AS_FILE)
 
 
 async def get_blob(

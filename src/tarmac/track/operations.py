@@ -87,6 +87,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
 
 class WholeRuns(msgspec.Struct, frozen=True, kw_only=True):
     runs: list[WholeRun]
+    next: str | None = None
 
 
 class InputPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -319,9 +320,17 @@ class GetRun(Query[Run], frozen=True, kw_only=True):
 
 @operation("runs.read", needs="read", positional=("ids",))
 class ReadRuns(Query[WholeRuns], frozen=True, kw_only=True):
-    """Runs with all they carry, in the order of their ids; one that is not there is left out."""
+    """Runs with all they carry: those of these ids, in their order, or a page of those that pass a filter."""
 
-    ids: Annotated[list[Id], Meta(min_length=1, max_length=1000, description="1 to 1000 ids")]
+    ids: Annotated[
+        list[Id], Meta(max_length=1000, description="up to 1000 ids; one that is not there is left out")
+    ] = []
+    filter: Filter = ""
+    order: Orders = []
+    experiment: Experiments = []
+    deleted: Literal["no", "only", "also"] = "no"
+    limit: Limit = 100
+    cursor: Cursor = ""
 
 
 @operation("runs.details", needs="read", positional=("id",))

@@ -60,6 +60,18 @@ def test_files_of_a_run(mlflow: Caller, run: str) -> None:
     assert "files" not in mlflow.seen("artifacts/list", run_id=run)
 
 
+def test_a_path_that_may_get_other_bytes_is_not_kept_for_ever(mlflow: Caller, run: str) -> None:
+    native = f"/api/v1/p/default/runs/{run}/files/a.txt"
+    tags = []
+    for content in (b"one", b"two"):
+        put(mlflow, f"0/{run}/artifacts/a.txt", content)
+        answer = mlflow.inside.ask("GET", native, same_user=True)
+        assert answer.body == content
+        assert answer.all("cache-control") == ["private, no-cache"]
+        tags += answer.all("etag")
+    assert len(set(tags)) == 2
+
+
 def test_the_same_bytes_are_stored_once(mlflow: Caller, run: str) -> None:
     for name in ("a.bin", "b.bin", "c/d.bin"):
         put(mlflow, f"0/{run}/artifacts/{name}", b"the same" * 1000)

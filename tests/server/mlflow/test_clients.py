@@ -18,6 +18,7 @@ from tarmac.workspace import connect
 from tests.conftest import Server
 from tests.server.calls import token_of
 from tests.server.mlflow.client_scripts import SKINNY, WHOLE
+from tests.server.mlflow.library_scripts import LIBRARIES, SEARCHES
 
 PYTHON = os.environ.get("MLFLOW_TEST_PYTHON", sys.executable)
 PATIENCE = 180
@@ -62,6 +63,19 @@ def test_scripts(what: str, shared_server: Server, state: Path, tmp_path: Path) 
 def test_scripts_with_other_libraries(what: str, shared_server: Server, state: Path, tmp_path: Path) -> None:
     need("mlflow", "sklearn", "pandas", "matplotlib")
     run(WHOLE[what], shared_server.url, tmp_path, **token(state, shared_server))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_scripts_with_training_libraries(library: str, shared_server: Server, state: Path, tmp_path: Path) -> None:
+    need("mlflow", library, "numpy", "pandas", "cloudpickle")
+    run(LIBRARIES[library], shared_server.url, tmp_path, **token(state, shared_server))
+
+
+@pytest.mark.slow
+def test_searches_find_what_python_finds(shared_server: Server, state: Path, tmp_path: Path) -> None:
+    need("mlflow")
+    run(SEARCHES, shared_server.url, tmp_path, **token(state, shared_server))
 
 
 LOOK = "import mlflow; mlflow.search_experiments()"

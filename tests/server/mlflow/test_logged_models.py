@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tarmac.registry.operations import ListPackages
-from tarmac.store.operations import ShowLineage
+from tarmac.store.operations import ListManifests, ShowLineage
 from tests.server.mlflow.conftest import Caller, refused
 
 PROXY = "/api/2.0/mlflow-artifacts"
@@ -194,3 +195,105 @@ def test_models_of_clients_before_mlflow_3(mlflow: Caller) -> None:
     for wrong in ("nonsense", "[]", "{}", '"x"', "7"):
         asked = {"run_id": run, "model_json": wrong}
         refused(mlflow.post("runs/log-model", asked), 400, "INVALID_PARAMETER_VALUE")
+
+
+def test_a_ready_model_is_mended_until_it_is_registered(mlflow: Caller) -> None:
+    of = experiment(mlflow)
+    model = create(mlflow, of)
+    id = model["info"]["model_id"]
+    put(mlflow, model, "MLmodel", b"flavors: {}")
+    put(mlflow, model, "data/model.pkl", b"weights")
+    mlflow.ok(f"logged-models/{id}", {"status": "LOGGED_MODEL_READY"}, "PATCH")
+    before = mlflow.do(ListPackages()).packages[0]
+    assert put(mlflow, model, "MLmodel", b"flavors: {signature}").status == 200
+    assert put(mlflow, model, "data/more", b"more").status == 200
+    after = mlflow.do(ListPackages()).packages[0]
+    assert (after.state, after.files) == ("ready", 3)
+    assert after.digest not in (None, before.digest), "it is sealed anew each time"
+    assert len(mlflow.do(ListManifests()).manifests) == 1, "what it was before leaves nothing behind"
+    served = mlflow.get(f"logged-models/{id}/artifacts/files", artifact_file_path="MLmodel")
+    assert (served.status, served.body) == (200, b"flavors: {signature}")
+
+    # said to have failed after all, and then not
+    for status in ("LOGGED_MODEL_UPLOAD_FAILED", "LOGGED_MODEL_READY", "LOGGED_MODEL_READY"):
+        assert mlflow.ok(f"logged-models/{id}", {"status": status}, "PATCH")["model"]["info"]["status"] == status
+    assert mlflow.do(ListPackages()).packages[0].digest == after.digest
+
+    mlflow.ok("registered-models/create", {"name": "churn"})
+    for number in (1, 2):
+        mlflow.ok("model-versions/create", {"name": "churn", "source": f"models:/{id}", "model_id": id})
+        tags = {tag["key"]: tag["value"] for tag in mlflow.seen(f"logged-models/{id}")["model"]["info"]["tags"]}
+        assert json.loads(tags["mlflow.modelVersions"]) == [
+            {"name": "churn", "version": version} for version in range(1, number + 1)
+        ]
+    refused(put(mlflow, model, "MLmodel", b"other"), 400, "INVALID_STATE", "churn@v1 is made of it")
+    failed = mlflow.post(f"logged-models/{id}", {"status": "LOGGED_MODEL_UPLOAD_FAILED"}, "PATCH")
+    refused(failed, 400, "INVALID_STATE", "churn@v1 is made of it")
+    assert mlflow.do(ListPackages()).packages[0].digest == after.digest
+
+
+def test_a_model_whose_files_are_elsewhere_may_get_some(mlflow: Caller) -> None:
+    model = create(mlflow, experiment(mlflow))
+    id = model["info"]["model_id"]
+    mlflow.ok(f"logged-models/{id}", {"status": "LOGGED_MODEL_READY"}, "PATCH")
+    for path in ("MLmodel", "data/model.pkl"):
+        assert put(mlflow, model, path, path.encode()).status == 200
+    assert mlflow.seen(f"logged-models/{id}")["model"]["info"]["status"] == "LOGGED_MODEL_READY"
+    package = mlflow.do(ListPackages()).packages[0]
+    assert (package.files, package.digest is None) == (2, False)
+
+
+def test_files_by_the_addresses_of_models_and_versions(mlflow: Caller) -> None:
+    of = experiment(mlflow)
+    model = create(mlflow, of)
+    id = model["info"]["model_id"]
+    put(mlflow, model, "data/ü.bin", b"weights")
+    mlflow.ok("registered-models/create", {"name": "churn"})
+    mlflow.ok("model-versions/create", {"name": "churn", "source": f"models:/{id}"})
+    mlflow.post("artifacts/shared/a.txt", b"text", "PUT", PROXY)
+    mlflow.ok("model-versions/create", {"name": "churn", "source": "mlflow-artifacts:"})
+    mlflow.ok("model-versions/create", {"name": "churn", "source": "s3://bucket/model"})
+    files, page = f"logged-models/{id}/artifacts/files", "model-versions/get-artifact"
+    assert mlflow.get(files, artifact_file_path="data/ü.bin").body == b"weights"
+    assert mlflow.get(page, "", name="churn", version="1", path="data/ü.bin").body == b"weights"
+    assert mlflow.get(page, "", name="churn", version="2", path="shared/a.txt").body == b"text"
+    for answer in (
+        mlflow.get(files, artifact_file_path="data"),
+        mlflow.get(files, artifact_file_path="nothing"),
+        mlflow.get(f"logged-models/m-{'0' * 32}/artifacts/files", artifact_file_path="x"),
+        mlflow.get(page, "", name="churn", version="1", path="nothing"),
+        mlflow.get(page, "", name="churn", version="3", path="data"),
+        mlflow.get(page, "", name="churn", version="4", path="data"),
+        mlflow.get(page, "", name="nobody", version="1", path="data"),
+    ):
+        refused(answer, 404, "RESOURCE_DOES_NOT_EXIST")
+    refused(mlflow.post(files, {}), 400, "BAD_REQUEST", "is not called with POST")
+    for answer in (
+        mlflow.get(files),
+        mlflow.get(files, artifact_file_path="../../etc/passwd"),
+        mlflow.get(page, "", name="churn", version="1", path="..%2f..%2fetc"),
+        mlflow.get(page, "", name="churn", version="2", path="../x"),
+        mlflow.get(page, "", name="churn", version="x", path="data"),
+        mlflow.get(page, "", name="churn", version="1"),
+    ):
+        refused(answer, 400, "INVALID_PARAMETER_VALUE")
+
+
+def test_the_last_page_says_so(mlflow: Caller) -> None:
+    of = experiment(mlflow)
+    for _ in range(2):
+        create(mlflow, of)
+        mlflow.ok("runs/create", {"experiment_id": of})
+    mlflow.ok("registered-models/create", {"name": "churn"})
+    for _ in range(2):
+        mlflow.ok("model-versions/create", {"name": "churn", "source": "s3://bucket/model"})
+    for path, fields in (
+        ("logged-models/search", {"experiment_ids": [of]}), ("runs/search", {"experiment_ids": [of]}),
+    ):  # fmt: skip
+        first = mlflow.ok(path, {**fields, "max_results": 1})
+        assert "next_page_token" not in mlflow.ok(
+            path, {**fields, "max_results": 1, "page_token": first["next_page_token"]}
+        )
+        assert "next_page_token" not in mlflow.ok(path, {**fields, "max_results": 2})
+    assert "next_page_token" not in mlflow.seen("model-versions/search", max_results=2)
+    assert "next_page_token" not in mlflow.seen("registered-models/search", max_results=1)

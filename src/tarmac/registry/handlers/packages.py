@@ -133,21 +133,40 @@ def _proof(manifest: Manifest, document: dict[str, object]) -> dict[str, str]:
 @handles(ops.AttachPackageFiles)
 def attach_files(request: ops.AttachPackageFiles, tx: Tx) -> ops.PackageMade:
     package = rows.alive(tx, request.id)
-    if package.manifest is not None:
+    key = _key(tx, package)
+    reopened = request.reopen and package.state == "ready"
+    if reopened:
+        _refuse_registered(tx, key, package)
+    elif package.manifest is not None:
         raise Conflict(
             f"package {package.id} is sealed: its files do not change",
             hint="make a new package, and add it as a new version",
         )
-    key = _key(tx, package)
     if missing := manifests.absent(tx, request.files):
         tx.unchanged()
         return ops.PackageMade(missing=missing)
     manifests.check_paths(sorted(request.files, key=lambda file: file.path))
+    before = package.manifest if reopened else None
+    if before is not None:
+        rows.put_files(tx, key, rows.sealed_files(tx, before))
     rows.put_files(tx, key, request.files)
-    if package.state == "ready":  # it stood for files elsewhere, and now gets some of its own
+    if reopened:
+        tx.evidence = {**seal(tx, key, package, None), **({"before": package.digest} if package.digest else {})}
+        if before is not None:
+            manifests.delete(tx, before)
+    elif package.state == "ready":  # it stood for files elsewhere, and now gets some of its own
         rows.set_state(tx, key, "pending", None)
     tx.subject = f"packages/{package.id}"
     return ops.PackageMade(package=_whole(tx, key))
+
+
+def _refuse_registered(tx: Tx, key: int, package: Package) -> None:
+    """What a version refers to does not change."""
+    if version := rows.needed_by(tx, key):
+        raise Conflict(
+            f"package {package.id} is sealed: {bounded(version)} is made of it, so it does not change any more",
+            hint="make a new package, and add it as a new version",
+        )
 
 
 @handles(ops.SealPackage)
@@ -156,10 +175,13 @@ def seal_package(request: ops.SealPackage, tx: Tx) -> Package:
     key = _key(tx, package)
     if package.state == "ready":
         changed = request.document is not None and request.document != package.document
-        if request.state != "ready" or changed:
+        if request.state == "ready" and not changed:
+            tx.unchanged()
+            return _whole(tx, key)
+        if not request.reopen:
             raise Conflict(f"package {package.id} is sealed already", hint="what may still change are its tags")
-        tx.unchanged()
-    elif request.state == "failed":
+        _refuse_registered(tx, key, package)
+    if request.state == "failed":
         if package.state == "failed" and request.document is None:
             tx.unchanged()
         rows.set_state(tx, key, "failed", request.document)

@@ -148,7 +148,9 @@ def loose_files(read: Reader, key: int, folder: str = "", after: str = "", limit
     return _files(read, "package_files", "package = :of", key, folder, after, limit)
 
 
-def sealed_files(read: Reader, manifest: str, folder: str, after: str, limit: int) -> list[File]:
+def sealed_files(
+    read: Reader, manifest: str, folder: str = "", after: str = "", limit: int = 1_000_000
+) -> list[File]:  # fmt: skip
     key = read.value(
         "SELECT key FROM manifests WHERE project = :project AND id = :id", project=read.project, id=manifest
     )

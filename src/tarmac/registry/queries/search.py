@@ -164,13 +164,13 @@ def page(
         if not table.has_always(order.field):
             terms.append(f"({column} IS NULL) ASC")
         terms.append(f"{column} {'DESC' if order.descending else 'ASC'}")
-    rows = read.all(
+    rows = read.all(  # one more than asked for says whether there is a next page
         f"SELECT {', '.join(columns)}, {table.key} FROM {table.source} WHERE {' AND '.join(conditions)} "
-        f"ORDER BY {', '.join(terms)}, {table.key} DESC LIMIT {limit}",
+        f"ORDER BY {', '.join(terms)}, {table.key} DESC LIMIT {limit + 1}",
         **sql.values,
     )
-    following = _write_cursor(list(rows[-1]), orders) if len(rows) == limit else None
-    return Page([row[-1] for row in rows], following)
+    following = _write_cursor(list(rows[limit - 1]), orders) if len(rows) > limit else None
+    return Page([row[-1] for row in rows[:limit]], following)
 
 
 class _Sql(Conditions):

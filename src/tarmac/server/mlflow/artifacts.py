@@ -22,6 +22,8 @@ from tarmac.server.mlflow.errors import Refusal, absent, invalid, missing_value
 from tarmac.server.mlflow.messages import Answer, Reader, Request
 from tarmac.server.mlflow.routes import Call, method
 from tarmac.server.mlflow.runs import ByRun, artifact_uri, guarded, read
+from tarmac.server.mlflow.versions import ByNumber, proxied
+from tarmac.server.mlflow.versions import read as read_version
 from tarmac.server.wire import Receive, Send, answer, body, encode
 from tarmac.store.records import File
 from tarmac.track import operations as ops
@@ -29,7 +31,8 @@ from tarmac.track.records import Artifact
 
 ROOT, PARTS = "mlflow-artifacts/artifacts", "mlflow-artifacts/mpu/"
 LARGEST_FROM_PAGE = 10 * 1024 * 1024
-PAGES = frozenset({"get-artifact", "model-versions/get-artifact", "mlflow/upload-artifact"})
+ADDRESSES = frozenset({"get-artifact", "model-versions/get-artifact"})
+PAGES = ADDRESSES | {"mlflow/upload-artifact"}
 MOST_PARTS = 10_000
 LARGEST_BODY = 8 * 1024 * 1024
 DEEPEST_CODING = 5
@@ -40,6 +43,8 @@ TEXT = frozenset({
 _SAFE = re.compile(ops.RelativePath.__metadata__[0].pattern)  # type: ignore[attr-defined]
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PROXIED = re.compile(r"\d{1,64}/([0-9a-f]{32})/artifacts(?:/(.*))?", re.DOTALL)
+
+_OF_MODEL = re.compile(r"mlflow/logged-models/([^/]+)/artifacts/files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ class Files:
 
     @staticmethod
     def serves(below: str) -> bool:
-        return below.startswith("mlflow-artifacts/") or below in PAGES
+        return below.startswith("mlflow-artifacts/") or below in PAGES or _OF_MODEL.fullmatch(below) is not None
 
     async def serve(
         self,
@@ -136,12 +141,10 @@ class Files:
         send: Send,
     ) -> None:
         fields = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-        if below == "get-artifact":
-            place = Place(_run_of(fields), safe(fields.get("path", "")))
-            await self._download(call, place, verb, headers, send)
-        elif below == "model-versions/get-artifact":
-            safe(fields.get("path", ""))
-            raise Refusal("NOT_IMPLEMENTED", "tarmac does not speak model-versions of MLflow's API (yet)")
+        if below in ADDRESSES or _OF_MODEL.fullmatch(below):
+            if verb not in ("GET", "HEAD"):
+                raise Refusal("BAD_REQUEST", f"{below[:200]} is not called with {verb}")
+            await self._download(call, await _addressed(call, below, fields), verb, headers, send)
         elif below == "mlflow/upload-artifact":
             await self._from_page(call, fields, headers, lender, receive, send)
         elif below in (ROOT, f"{ROOT}/") and verb == "GET":
@@ -362,8 +365,11 @@ def disposition(name: str) -> bytes:
 
 def _joined(folder: str, name: str) -> str:
     """The path of an upload in parts: the address names the folder, and the body the file, as its sender has it."""
-    name = re.split(r"[/\\]", name)[-1]
-    return f"{folder}/{name}" if folder else name
+    return _below(folder, re.split(r"[/\\]", name)[-1])
+
+
+def _below(folder: str, path: str) -> str:
+    return f"{folder}/{path}" if folder else path
 
 
 def listed(found: Sequence[Artifact]) -> list[Shown]:
@@ -378,6 +384,30 @@ def _shown(found: Sequence[Artifact], prefix: str) -> list[Shown]:
         else Shown(path=one.path.removeprefix(prefix), is_dir=True)
         for one in found
     ]
+
+
+async def _addressed(call: Call, below: str, fields: dict[str, str]) -> Place:
+    """What is asked for by its run, its logged model or its version, and a path in there."""
+    if below == "get-artifact":
+        return Place(_run_of(fields), safe(fields.get("path", "")))
+    of_model = _OF_MODEL.fullmatch(below)
+    if of_model is None:
+        return await _of_version(call, fields)
+    if not fields.get("artifact_file_path"):
+        raise missing_value("artifact_file_path")
+    package = await packages.read(call, packages.own_id(of_model[1]))
+    return Place(None, safe(fields["artifact_file_path"]), package.id)
+
+
+async def _of_version(call: Call, fields: dict[str, str]) -> Place:
+    path, asked = safe(fields.get("path", "")), ByNumber(name=fields.get("name"), version=fields.get("version"))
+    version = await read_version(call, asked)
+    if version.package is not None:
+        return Place(None, path, version.package)
+    folder = proxied(version.location or version.source)
+    if folder is None:
+        raise absent(f"No such artifact: '{path}': the files of this version are not kept here")
+    return place_of(_below(folder, path))
 
 
 def _run_of(fields: dict[str, str]) -> str:

@@ -30,7 +30,7 @@ class Tag(Request):
     value: str | None = None
 
 
-class ShownTag(Answer):
+class ShownTag(Answer, gc=False):
     key: str
     value: str
 

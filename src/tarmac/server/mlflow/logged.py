@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ from tarmac.track import operations as track
 STATES = {"pending": "LOGGED_MODEL_PENDING", "ready": "LOGGED_MODEL_READY", "failed": "LOGGED_MODEL_UPLOAD_FAILED"}
 ENDS = {"LOGGED_MODEL_READY": "ready", "LOGGED_MODEL_UPLOAD_FAILED": "failed", 2: "ready", 3: "failed"}
 FILTERED = {"PENDING": "pending", "READY": "ready", "FAILED": "failed"}
-MODELS_TAG = "mlflow.log-model.history"
+MODELS_TAG, VERSIONS_TAG = "mlflow.log-model.history", "mlflow.modelVersions"
 MODEL_FIELDS = ("artifact_path", "flavors", "utc_time_created", "run_id")
 BAD_CHARACTERS = ("/", ":", ".", "%", '"', "'")
 PAGE, MOST_RESULTS = 100, 1000
@@ -189,7 +190,7 @@ async def finalize(call: Call, request: Finalize) -> One:
     if state is None:
         raise invalid_value("status", request.status, "Expected LOGGED_MODEL_READY or LOGGED_MODEL_UPLOAD_FAILED")
     with packages.guarded(id := _id(call)):
-        return One(model=shown(await call(ops.SealPackage(id=id, state=state))))  # type: ignore[arg-type]
+        return One(model=shown(await call(ops.SealPackage(id=id, state=state, reopen=True))))  # type: ignore[arg-type]
 
 
 @method("DELETE", "logged-models/{model_id}")
@@ -299,6 +300,10 @@ async def measured(call: Call, run: str, metrics: Sequence[tuple[str | None, Pac
 
 
 def shown(package: Package) -> Shown:
+    registered = [(name, number[1:]) for name, _, number in (version.rpartition("@") for version in package.versions)]
+    tags = dict(package.tags)
+    if registered:
+        tags[VERSIONS_TAG] = json.dumps([{"name": name, "version": int(number)} for name, number in registered])
     return Shown(
         info=Info(
             model_id=packages.shown_id(package.id),
@@ -310,11 +315,8 @@ def shown(package: Package) -> Shown:
             status=STATES[package.state],
             model_type=package.kind,
             source_run_id=package.run or "",
-            tags=[ShownTag(key=key, value=value) for key, value in package.tags.items()],
-            registrations=[
-                Registration(name=name, version=number[1:])
-                for name, _, number in (version.rpartition("@") for version in package.versions)
-            ],
+            tags=[ShownTag(key=key, value=value) for key, value in tags.items()],
+            registrations=[Registration(name=name, version=number) for name, number in registered],
         ),
         data=Data(
             params=[Param(key=key, value=value) for key, value in package.params.items()],

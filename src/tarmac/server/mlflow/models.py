@@ -39,7 +39,7 @@ class ShownVersion(Answer, kw_only=True):
     last_updated_timestamp: int
     user_id: str = ""
     current_stage: str
-    description: str = ""
+    description: str
     source: str
     run_id: str = ""
     status: str
@@ -172,12 +172,18 @@ async def search(call: Call, request: Search) -> Page:
     page = await call(
         ops.ListModels(
             filter=without_prompts(request.filter or ""),
-            order=request.order_by or [],
+            order=[*(request.order_by or []), "name ASC"],
             limit=limit,
             cursor=request.page_token or "",
         )
     )
     return Page(registered_models=await _with_latest(call, page.models), next_page_token=page.next)
+
+
+@method("POST", "registered-models/search")
+async def search_by_body(call: Call, request: Search) -> Page:
+    """As R's client asks."""
+    return await search(call, request)
 
 
 @method("POST", "registered-models/get-latest-versions")

@@ -72,10 +72,10 @@ class guarded:  # noqa: N801
 
 
 async def attach(call: Call, id: str, file: File) -> None:
-    """A file sent again as it is changes nothing, even in a package that is sealed."""
+    """A file for a package, ready or not; not for one that was registered, unless it is there just so already."""
     with guarded(id):
         try:
-            await call(ops.AttachPackageFiles(id=id, files=[file]))
+            await call(ops.AttachPackageFiles(id=id, files=[file], reopen=True))
         except Conflict:
             if await digest_at(call, id, file.path) != file.digest:
                 raise

@@ -23,7 +23,7 @@ NOUNS = (
 # what MLflow has and tarmac does not speak (yet): a client is told so at once
 NOT_YET = (
     "assessments", "datasets", "demo", "gateway", "gateway-proxy",
-    "get-online-trace-details", "get-trace-artifact", "issues", "jobs", "label-schemas", "mcp-servers",
+    "get-online-trace-details", "get-trace-artifact", "graphql", "issues", "jobs", "label-schemas", "mcp-servers",
     "prompt-optimization", "prompts", "review-queues", "runs/create-promptlab-run", "scorers", "traces", "ui-telemetry",
     "unified-traces", "webhooks", "workspaces",
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import starmap
+
 from tarmac.core.errors import Conflict, NotFound, TarmacError
 from tarmac.registry.operations import ListPackageRuns
 from tarmac.server.mlflow import checks
@@ -35,14 +37,14 @@ class Info(Answer, kw_only=True):
     lifecycle_stage: str
 
 
-class ShownMetric(Answer):
+class ShownMetric(Answer, gc=False):
     key: str
     value: Number
     timestamp: int
     step: int
 
 
-class ShownParam(Answer):
+class ShownParam(Answer, gc=False):
     key: str
     value: str
 
@@ -258,7 +260,6 @@ def shown(run: WholeRun) -> ShownRun:
     tags[NAME_TAG] = run.name
     if run.note:
         tags[NOTE_TAG] = run.note
-    moments = run.moments
     return ShownRun(
         info=Info(
             run_id=run.id,
@@ -273,12 +274,9 @@ def shown(run: WholeRun) -> ShownRun:
             lifecycle_stage="active" if run.deleted_at is None else "deleted",
         ),
         data=Data(
-            metrics=[
-                ShownMetric(key=key, value=value, timestamp=moments[key][1], step=moments[key][0])
-                for key, value in run.metrics.items()
-            ],
-            params=[ShownParam(key=key, value=value) for key, value in run.params.items()],
-            tags=[ShownTag(key=key, value=value) for key, value in tags.items()],
+            metrics=[ShownMetric(key, run.metrics[key], at, step) for key, (step, at) in run.moments.items()],
+            params=list(starmap(ShownParam, run.params.items())),
+            tags=list(starmap(ShownTag, tags.items())),
         ),
         inputs=shown_inputs(run.inputs),
     )

@@ -40,11 +40,10 @@ async def search(call: Call, request: Search) -> Page:
     while experiments:
         try:
             page = await call(
-                ops.ListRuns(
+                ops.ReadRuns(
                     filter=request.filter or "",
                     order=order,
                     experiment=experiments,
-                    columns=[],
                     deleted=deleted,  # type: ignore[arg-type]
                     limit=min(PAGE, limit - len(found)),
                     cursor=cursor,
@@ -55,9 +54,7 @@ async def search(call: Call, request: Search) -> Page:
                 raise
             experiments.remove(error.detail["name"])  # MLflow finds nothing in what is not there
             continue
-        if page.runs:
-            whole = await call.unchecked(ops.ReadRuns(ids=[run.id for run in page.runs]))
-            found += await with_models(call, list(map(shown, whole.runs)))
+        found += await with_models(call, list(map(shown, page.runs)))
         cursor = page.next or ""
         if not cursor or len(found) >= limit:
             break

@@ -72,7 +72,7 @@ class Mlflow:
         receive: Receive,
         send: Send,
     ) -> None:
-        below = path[1:] if path in PAGES else path.split("/", 3)[-1]
+        below = path[1:] if path in PAGES else path.split("/", 3)[-1].removeprefix("preview/")  # as R's client asks
         if self._files.serves(below):
             call = routes.Call(self._api, actor, project, {})
             base = f"{scope.get('scheme', 'http')}://{headers.get(b'host', b'').decode('latin-1')}"

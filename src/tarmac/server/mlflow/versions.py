@@ -30,10 +30,10 @@ from tarmac.server.mlflow.runs import tags_of
 from tarmac.track import operations as track
 
 PAGE, MOST_RESULTS, AT_ONCE = 10_000, 200_000, 1000
-NEWEST = ["updated DESC", "name ASC", "number DESC"]
+NEWEST, AMONG_EQUALS = ["updated DESC"], ["name ASC", "number DESC"]
 _OF_RUN = re.compile(r"\d{1,64}/([0-9a-f]{32})/artifacts(?:/(.*))?", re.DOTALL)
 _PROXY = re.compile(
-    r"(?:mlflow-artifacts:/(?:/[^/]*/)?|https?://[^/]+/.*?/?mlflow-artifacts/artifacts/)(.*)", re.DOTALL
+    r"(?:mlflow-artifacts:(?:/(?:/[^/]*/)?)?|https?://[^/]+/.*?/?mlflow-artifacts/artifacts/)(.*)", re.DOTALL
 )
 
 
@@ -113,6 +113,12 @@ async def create(call: Call, request: Create) -> OneVersion:
         return OneVersion(model_version=shown_version(await call(wanted)))
 
 
+def proxied(source: str) -> str | None:
+    """The path in the proxy that an address leads to, if it is one."""
+    place = _PROXY.fullmatch(source)
+    return place[1].rstrip("/") if place else None
+
+
 class _Source:
     """What a source leads to: a package, a folder of a run, or a place outside."""
 
@@ -129,8 +135,7 @@ async def _found(call: Call, source: str, request: Create) -> _Source:
     run = request.run_id or None
     if source.startswith("models:/"):
         return await _of_model(call, source, run)
-    place = _PROXY.fullmatch(source)
-    path = place[1].rstrip("/") if place else ""
+    path = proxied(source) or ""
     if match := packages.PROXIED.fullmatch(path):
         if not match[2]:
             await packages.read(call, match[1])
@@ -214,7 +219,7 @@ async def search(call: Call, request: Search) -> Page:
         page = await call(
             ops.ListVersions(
                 filter=without_prompts(request.filter or "").replace("'m-", "'"),
-                order=request.order_by or NEWEST,
+                order=[*(request.order_by or NEWEST), *AMONG_EQUALS],
                 limit=min(AT_ONCE, limit - len(found)),
                 cursor=cursor,
             )
@@ -264,7 +269,8 @@ def _refuse_local(source: str) -> None:
             "run_id request parameter has to be specified and the local path has to be contained within the artifact "
             "directory of the run specified by the run_id."
         )
-    if ".." in unquote(unquote(parts.path)).replace("\\", "/").split("/"):
+    path = unquote(unquote(parts.path))
+    if "\x00" in path or ".." in path.replace("\\", "/").split("/"):
         raise invalid(
             f"Invalid model version source: '{source[:500]}'. If supplying a source as an http, https, local file "
             "path, ftp, objectstore, or mlflow-artifacts uri, an absolute path must be provided without relative path "

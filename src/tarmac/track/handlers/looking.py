@@ -7,18 +7,17 @@ from bisect import bisect_left, bisect_right
 from typing import Any
 
 import msgspec
-from msgspec import structs
 
 from tarmac.core.clock import now
-from tarmac.core.errors import NotFound
+from tarmac.core.errors import Invalid, NotFound
 from tarmac.core.operation import handles
 from tarmac.store.sql import Reader
 from tarmac.track import compare, points
 from tarmac.track import operations as ops
 from tarmac.track.filter import Both, Compare, Field, Node, parse, parse_field, parse_order
-from tarmac.track.queries import curves, files, group, rows, search
+from tarmac.track.queries import curves, files, group, rows, search, whole
 from tarmac.track.queries.search import Order, Wanted
-from tarmac.track.records import Curve, Experiment, LogPart, Run, WholeRun
+from tarmac.track.records import Curve, Experiment, LogPart, Run
 
 LOG_PART = 200_000
 
@@ -42,23 +41,15 @@ def get_run(request: ops.GetRun, read: Reader) -> Run:
 
 @handles(ops.ReadRuns)
 def read_runs(request: ops.ReadRuns, read: Reader) -> ops.WholeRuns:
-    known = rows.known_run_keys(read, request.ids)
-    keys = [known[id] for id in request.ids if id in known]
-    ids, moments, inputs = rows.experiment_ids(read, keys), rows.moments(read, keys), rows.inputs_of(read, keys)
-    params, tags = rows.texts(read, "params", keys, None), rows.texts(read, "tags", keys, None)
-    return ops.WholeRuns(
-        runs=[
-            WholeRun(
-                **structs.asdict(
-                    rows.as_run(row, {name: moment[0] for name, moment in moments[key].items()}, params[key], tags[key])
-                ),
-                experiment_id=ids[key],
-                moments={name: (step, at) for name, (_, step, at) in moments[key].items()},
-                inputs=inputs.get(key, []),
-            )
-            for key, row in zip(keys, rows.runs_by_key(read, keys, now()), strict=True)
-        ]
-    )
+    if request.ids:
+        if request.filter or request.experiment or request.cursor:
+            raise Invalid("runs.read: runs are named by ids or found by a filter, not both")
+        known = rows.known_run_keys(read, request.ids)
+        return ops.WholeRuns(runs=whole.runs(read, [known[id] for id in request.ids if id in known]))
+    wanted = _wanted(read, parse(request.filter), request.experiment, request.deleted)
+    orders = [Order(*parse_order(text)) for text in request.order]
+    found = search.page(read, wanted, orders, request.limit, request.cursor)
+    return ops.WholeRuns(runs=whole.runs(read, found.keys), next=found.next)
 
 
 @handles(ops.GetDetails)

@@ -18,6 +18,7 @@ DEFAULT, DEFAULT_ID = "default", "0"
 _COLUMNS = f"r.key, r.id, r.name, e.name, {STATUS}, p.id, r.actor, r.started_at, r.ended_at, r.deleted_at, r.note"
 _TABLES = "FROM runs r JOIN experiments e ON e.key = r.experiment LEFT JOIN runs p ON p.key = r.parent"
 _RUN = f"SELECT {_COLUMNS} {_TABLES}"
+_RUN_AND_EXPERIMENT = f"SELECT {_COLUMNS}, e.id {_TABLES}"
 _RUN_AND_STATUS = f"SELECT {_COLUMNS}, r.status {_TABLES}"
 NEAREST_AMONG = 1000
 MANY = 500
@@ -284,6 +285,11 @@ def runs_by_key(read: Reader, keys: Sequence[int], now: int) -> list[Row]:
     return [place[key] for key in keys]
 
 
+def runs_in_experiments(read: Reader, keys: Sequence[int], silent: int) -> list[Row]:
+    """The rows of runs, in no order; behind each the id of its experiment."""
+    return read.all(f"{_RUN_AND_EXPERIMENT} WHERE {_of('r.key', keys)}", run=_first(keys), silent=silent)
+
+
 def update_runs(tx: Tx, keys: Iterable[int], change: str, **values: Any) -> int:
     """Change many runs at once; how many were changed. `change` holds SET and WHERE, `{keys}` stands for the keys."""
     changed = 0
@@ -483,25 +489,10 @@ def inputs_of(read: Reader, keys: Sequence[int]) -> dict[int, list[Input]]:
     return found
 
 
-def moments(read: Reader, keys: Sequence[int]) -> dict[int, dict[str, tuple[float | str, int, int]]]:
-    """The newest value of each metric of runs, with its step and time."""
-    found: dict[int, dict[str, tuple[float | str, int, int]]] = {key: {} for key in keys}
-    rows = read.all(
+def summaries(read: Reader, keys: Sequence[int]) -> list[Row]:
+    """Run, key, newest value, its step and its time, of every metric of runs."""
+    return read.all(
         f"SELECT run, key, last, last_step, last_at FROM metrics WHERE {_of('run', keys)}", run=_first(keys)
-    )
-    called = read.names.names(read, [row[1] for row in rows])
-    for run, key, last, step, at in rows:
-        found[run][called[key]] = (points.text(last), step, at)
-    return found
-
-
-def experiment_ids(read: Reader, runs: Sequence[int]) -> dict[int, str]:
-    """The ids of the experiments that runs are in, by the keys of the runs."""
-    return dict(
-        read.all(
-            f"SELECT r.key, e.id FROM runs r JOIN experiments e ON e.key = r.experiment WHERE {_of('r.key', runs)}",
-            run=_first(runs),
-        )
     )
 
 

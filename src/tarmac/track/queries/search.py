@@ -208,19 +208,19 @@ class Page(msgspec.Struct, frozen=True):
 def page(read: Reader, wanted: Wanted, orders: Sequence[Order], limit: int, cursor: str) -> Page:
     orders = [part for order in orders for part in _parts(order)] or [NEWEST]
     after = _read_cursor(read, wanted, cursor, orders)
-    rows = None
+    rows, many = None, limit + 1  # one more says whether there is a next page
     small = _small_sets(read, wanted, FEW)
     if not small:
         if (way := _along_time(orders)) is not None:
-            rows = _walk_time(read, wanted, way, limit, after)
+            rows = _walk_time(read, wanted, way, many, after)
         elif _has_index(orders[0].field):
-            rows = _walk_index(read, wanted, orders, limit, after)
+            rows = _walk_index(read, wanted, orders, many, after)
         if rows is None:
             small = _small_sets(read, wanted, MANY)
     if rows is None:
-        rows = _gather(read, wanted, orders, limit, after, small)
-    following = _write_cursor(rows[-1], orders) if len(rows) == limit else None
-    return Page([row[-1] for row in rows], following)
+        rows = _gather(read, wanted, orders, many, after, small)
+    following = _write_cursor(rows[limit - 1], orders) if len(rows) > limit else None
+    return Page([row[-1] for row in rows[:limit]], following)
 
 
 def _parts(order: Order) -> list[Order]:
