@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 from blake3 import blake3
 
 BLOCK = 4 * 1024 * 1024
@@ -20,6 +22,11 @@ def digest_file(path: Path) -> str:
         while piece := file.read(BLOCK):
             hasher.update(piece)
     return hasher.hexdigest()
+
+
+def tree_digest(files: Iterable[tuple[str, str, int]]) -> str:
+    """One digest for paths, bytes and sizes of files, whatever store they lie in: they are given in order of path."""
+    return digest(msgspec.json.encode(list(files)))
 
 
 class BlockHasher:

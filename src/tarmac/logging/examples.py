@@ -31,14 +31,18 @@ def _describe(example: Any) -> dict[str, Any]:
     if is_a(example, "pandas", "DataFrame"):
         types = [str(kind) for kind in example.dtypes]
         rows = [list(row) for row in example.head(MOST_ROWS).itertuples(index=False, name=None)]
-        return _table("pandas", example.shape, [str(name) for name in example.columns], types, rows)
+        nulls = [bool(found) for found in example.isna().any()]
+        return _table("pandas", example.shape, [str(name) for name in example.columns], types, rows, nulls)
     if is_a(example, "polars", "DataFrame"):
         types = [str(kind) for kind in example.dtypes]
-        return _table("polars", example.shape, example.columns, types, [list(row) for row in example.head(20).rows()])
+        rows = [list(row) for row in example.head(MOST_ROWS).rows()]
+        nulls = [bool(column.null_count()) or _has_nan(column) for column in example.get_columns()]
+        return _table("polars", example.shape, example.columns, types, rows, nulls)
     if is_a(example, "pyarrow", "Table"):
         types = [str(kind) for kind in example.schema.types]
         rows = [list(row.values()) for row in example.slice(0, MOST_ROWS).to_pylist()]
-        return _table("arrow", example.shape, example.column_names, types, rows)
+        nulls = [bool(column.null_count) for column in example.columns]
+        return _table("arrow", example.shape, example.column_names, types, rows, nulls)
     if hasattr(example, "shape") and hasattr(example, "dtype"):
         return _array(example)
     if isinstance(example, Mapping):
@@ -50,8 +54,17 @@ def _describe(example: Any) -> dict[str, Any]:
     return {"kind": type(example).__name__, "rows": _bounded([example])}
 
 
-def _table(kind: str, shape: Any, columns: list[str], types: list[str], rows: list[Any]) -> dict[str, Any]:
-    named = [{"name": name, "dtype": dtype} for name, dtype in zip(columns, types, strict=True)]
+def _has_nan(column: Any) -> bool:
+    return bool(column.dtype.is_float()) and bool(column.is_nan().any())
+
+
+def _table(
+    kind: str, shape: Any, columns: list[str], types: list[str], rows: list[Any], nulls: list[bool]
+) -> dict[str, Any]:
+    named = [
+        {"name": name, "dtype": dtype, **({"nullable": True} if null else {})}
+        for name, dtype, null in zip(columns, types, nulls, strict=True)
+    ]
     return {"kind": kind, "shape": list(shape), "columns": named, "rows": _bounded(rows)}
 
 

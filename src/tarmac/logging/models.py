@@ -10,14 +10,15 @@ import pickle
 import platform
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from tarmac.core.clock import now
-from tarmac.core.errors import Invalid, bounded
+from tarmac.core.errors import Invalid, bounded, nearest
 from tarmac.core.files import run_path
 from tarmac.formats.spool import SavedFile
 from tarmac.logging import things
@@ -35,11 +36,15 @@ Forms = list[tuple[str, Write]]
 
 
 def packaged(
-    model: Any, name: str = "model", example: Any = None, *, look: bool = True
+    model: Any, name: str = "model", example: Any = None, *, before: Any = None, after: Any = None, look: bool = True
 ) -> tuple[list[Piece], Callable[[list[SavedFile]], Piece]]:
     """The files of a model, and what makes `about.json` of them when their sizes are known. Nothing is written yet."""
     folder = _folder(name)
-    about: dict[str, Any] = {"format": FORMAT, "name": name, **_origin(model), "notes": []}
+    about: dict[str, Any] = {"format": FORMAT, "name": name, **_origin(model), **_classes(model), "notes": []}
+    if example is not None:
+        about["example"] = describe(example)
+        if before is None:
+            _check_example(model, about["example"])
     if isinstance(model, os.PathLike):
         about["kind"] = "files"
         source = Path(model)
@@ -47,8 +52,11 @@ def packaged(
     else:
         about["kind"], forms = _forms(model, about["notes"])
         found = [Piece(f"{folder}/{file}", write) for file, write in forms]
-    if example is not None:
-        about["example"] = describe(example)
+    for side, function in (("before", before), ("after", after)):
+        if function is not None and not callable(function):
+            raise Invalid(f"`{side}` is a function, not {bounded(repr(function))}")
+        if function is not None:
+            found.append(Piece(f"{folder}/{side}.pkl", partial(_pickle, function)))
 
     def last(saved: list[SavedFile]) -> Piece:
         files = [{"path": file.path.removeprefix(f"{folder}/"), "size": file.size} for file in saved]
@@ -72,6 +80,41 @@ def _origin(model: Any) -> dict[str, Any]:
         "version": _version(library),
         "python": platform.python_version(),
     }
+
+
+def _classes(model: Any) -> dict[str, Any]:
+    """The labels of a classifier: some file formats keep its numbers only."""
+    if not is_a(model, "xgboost", "XGBModel") and not is_a(model, "lightgbm", "LGBMModel"):
+        return {}
+    try:
+        labels = model.classes_.tolist()
+    except Exception:  # noqa: BLE001 - it is no classifier, or was not trained
+        return {}
+    return {"classes": labels} if all(isinstance(label, str | int | float | bool) for label in labels) else {}
+
+
+def _check_example(model: Any, example: dict[str, Any]) -> None:
+    """An example of another width than the model was trained with is no example of its input."""
+    try:
+        width = getattr(model, "n_features_in_", None)
+        names = getattr(model, "feature_names_in_", None)
+    except Exception:  # noqa: BLE001 - untrained models have many ways to say so
+        return
+    columns = [column["name"] for column in example.get("columns", [])]
+    if names is not None and columns and hasattr(names, "tolist"):
+        missing = [name for name in names.tolist() if name not in columns]
+        if missing:
+            near = nearest(str(missing[0]), columns)
+            raise Invalid(
+                f"the example has no column `{bounded(missing[0])}`, and the model was trained with it",
+                hint=f"is it `{bounded(near)}`?" if near else "give some rows of what it was trained on",
+            )
+    shape = example.get("shape") or []
+    if isinstance(width, int) and len(shape) == 2 and not (columns and names is not None) and shape[1] != width:
+        raise Invalid(
+            f"the example has {shape[1]} columns, and the model was trained with {width}",
+            hint="give some rows of what it was trained on",
+        )
 
 
 def _version(library: str) -> str | None:
@@ -113,10 +156,12 @@ def _pickled(model: Any, notes: list[str]) -> Forms:
 
 def _pickle(model: Any, path: Path) -> None:
     by_value = _cloudpickle()
-    # a class of the script itself is nowhere to be found by whoever loads the model: keep it with the model
-    first, second = (by_value, None) if by_value and type(model).__module__ == "__main__" else (pickle, by_value)
+    own = own_modules() if by_value else []
+    # code of the script and its project is nowhere to be found by whoever loads the model: keep it with the model
+    first, second = (by_value, pickle) if own else (pickle, by_value)
     try:
-        return _dump(first, model, path)
+        with _kept_by_value(by_value, own):
+            return _dump(first, model, path)
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -133,6 +178,45 @@ def _pickle(model: Any, path: Path) -> None:
         hint="drop what is open or running (files, locks, connections) from it; lambdas and classes made inside "
         "functions belong to the top of a module" + ("" if by_value else ", or are kept by `pip install cloudpickle`"),
     ) from why
+
+
+def own_modules() -> list[types.ModuleType]:
+    """What is loaded of the project's own code: `__main__`, and modules that lie where its script or the current
+    folder is, and were not installed there."""
+    main = sys.modules.get("__main__")
+    roots = {Path.cwd().resolve()}
+    if (file := getattr(main, "__file__", None)) is not None:
+        roots.add(Path(file).resolve().parent)
+    found = [main] if main is not None else []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or name == "__main__" or name.partition(".")[0] == "tarmac":
+            continue
+        if not file.endswith(".py") or "site-packages" in file or "dist-packages" in file:
+            continue
+        if file.startswith((sys.base_prefix + os.sep, sys.prefix + os.sep)):
+            continue
+        if any(root in Path(file).resolve().parents for root in roots):
+            found.append(module)
+    return found
+
+
+@contextmanager
+def _kept_by_value(by_value: Any, modules: list[types.ModuleType]) -> Iterator[None]:
+    """Meanwhile cloudpickle writes what classes and functions of these modules are, not where they are."""
+    registered = []
+    for module in modules:
+        if by_value is not None and module.__name__ != "__main__":
+            try:
+                by_value.register_pickle_by_value(module)
+                registered.append(module)
+            except ValueError:
+                continue
+    try:
+        yield
+    finally:
+        for module in registered:
+            by_value.unregister_pickle_by_value(module)
 
 
 def _dump(pickler: Any, model: Any, path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from tarmac.core.digest import digest
+from tarmac.core.digest import tree_digest
 from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
 from tarmac.core.ids import time_ordered
 from tarmac.store.blobs import rows as blobs
@@ -77,7 +77,7 @@ def check_paths(ordered: Sequence[File]) -> None:
 
 def manifest_digest(ordered: Sequence[File]) -> str:
     """One digest for names and bytes of all files, whatever store they lie in."""
-    return digest(msgspec.json.encode([(file.path, file.digest, file.size) for file in ordered]))
+    return tree_digest((file.path, file.digest, file.size) for file in ordered)
 
 
 def get(read: Reader, id: str) -> Manifest:
