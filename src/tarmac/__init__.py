@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Run", "TarmacError", "Workspace", "autolog", "connect", "current_run", "loop", "run", "runs"]
+__all__ = ["Run", "TarmacError", "Workspace", "autolog", "connect", "current_run", "load_model", "loop", "run", "runs"]
 
 if TYPE_CHECKING:
     from tarmac.core.errors import TarmacError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tarmac.logging.start import current_run, run
     from tarmac.workspace import Workspace, connect
     from tarmac.workspace.frames import runs
+    from tarmac.workspace.models import load_model
 
 _HOMES = {
     "Run": "tarmac.logging.run",
@@ -24,6 +25,7 @@ _HOMES = {
     "autolog": "tarmac.logging.auto",
     "connect": "tarmac.workspace",
     "current_run": "tarmac.logging.start",
+    "load_model": "tarmac.workspace.models",
     "loop": "tarmac.logging.auto.torch",
     "run": "tarmac.logging.start",
     "runs": "tarmac.workspace.frames",

@@ -21,8 +21,16 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     timezone: str = "UTC"
 
 
+class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose models may run code here."""
+
+    digests: list[str] = []
+    """Packages that are trusted, whoever made them."""
+
+
 class ProjectFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     project: Project = Project()
+    trust: Trust = Trust()
 
 
 def find(start: Path) -> Path | None:

@@ -84,7 +84,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     made: int = 0
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What came of compiling: whether both forms were the same, and how that was found."""
 
     equal: bool
@@ -106,11 +106,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`.compiled/report.json`: which package it is of, how its model is called, and the verdict."""
+    """`.compiled/report.json`: which package it is of, how its model is called, and the proof."""
 
     format: int = FORMAT
     package: Digest
-    verdict: Verdict
+    proof: Proof
     model: PackedFile | None = None
     feed: Literal["matrix", "columns", "tensors"] = "matrix"
     dtype: str = "float32"
@@ -201,7 +201,7 @@ class Sealed:
             raise _damaged(self.folder, [f"`{COMPILED}` was made of another package"])
         if expected is not None and compiled_digest(report, data) != expected:
             raise _damaged(self.folder, [f"`{COMPILED}/{REPORT}` has other bytes"])
-        if report.model is None or not report.verdict.equal:
+        if report.model is None or not report.proof.equal:
             return None
         model = (place / COMPILED_MODEL).read_bytes()
         if digest(model) != report.model.digest:

@@ -91,6 +91,13 @@ class SavedFile(Record, frozen=True, tag="file"):
     size: int
 
 
+class Modelled(Record, frozen=True, tag="model"):
+    """The files of a model, which came before, are whole: it may be packaged, and becomes a version of its name."""
+
+    name: str
+    files: list[SavedFile]
+
+
 class Used(Record, frozen=True, tag="used"):
     name: str
     version: str
@@ -118,7 +125,7 @@ class End(Record, frozen=True, tag="end"):
     at: int
 
 
-AnyRecord = Begin | Points | Params | Tags | Note | SavedFile | Used | Facts | Lost | End
+AnyRecord = Begin | Points | Params | Tags | Note | SavedFile | Modelled | Used | Facts | Lost | End
 
 encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(AnyRecord).decode

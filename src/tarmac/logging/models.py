@@ -65,6 +65,14 @@ def packaged(
     return found, last
 
 
+def check_name(name: Any) -> None:
+    """What a model can be called, which is less than a folder."""
+    if isinstance(name, str) and (not name.strip() or any(mark in name for mark in "/:@")):
+        raise Invalid(
+            f"`{bounded(name)}` cannot be the name of a model", hint="text without `/`, `:` and `@`, like churn"
+        )
+
+
 def _folder(name: Any) -> str:
     if not isinstance(name, str) or "/" in name or not name:
         raise Invalid(f"`{bounded(name)}` cannot be the name of a model", hint="text without `/`, like churn")

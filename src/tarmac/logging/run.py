@@ -22,7 +22,7 @@ from tarmac.core.errors import Invalid, bounded
 from tarmac.core.ids import short
 from tarmac.core.names import Name, Value
 from tarmac.core.secrets import mask_text, mask_value
-from tarmac.formats.spool import AnyRecord, Begin, End, Note, Params, Points, SavedFile, Tags, Used
+from tarmac.formats.spool import AnyRecord, Begin, End, Modelled, Note, Params, Points, SavedFile, Tags, Used
 from tarmac.logging import carrier, values
 from tarmac.logging.complaints import Complaints, say
 from tarmac.logging.place import Place
@@ -173,21 +173,38 @@ class Run:
         pieces = list(things.pieces(name, thing, look=not self.quiet))
         self._keep(f"`{bounded(name)}`", pieces)
 
-    def model(self, model: Any, name: str = "model", example: Any = None) -> None:
-        """Keep a model, below `models/NAME/`: in the form its library writes, else as a pickle, and `about.json`.
+    def model(
+        self, model: Any, name: str | None = None, example: Any = None, *, before: Any = None, after: Any = None,
+        register: bool = True,
+    ) -> None:  # fmt: skip
+        """Keep a model: its files below `models/NAME/`, in the form its library writes, else as a pickle.
+
+            run.model(clf, name="churn", example=X[:5])
+
+        With a name it becomes a package, and the next version of the model of that name, on its way to the workspace:
+        sealed, with its signature, its requirements and its lineage. Without, or with `register=False`, it stays a
+        file of the run.
 
         Known are scikit-learn, torch, xgboost, lightgbm, catboost, keras, onnx (also as bytes), whatever can be
-        pickled, and `pathlib.Path(…)` of files of its own. An example of the input, some rows of a table or an array,
-        says what the model takes; its first rows are kept.
+        pickled, functions, and `pathlib.Path(…)` of a model's file or folder. An example of the input, some rows of a
+        table or an array, says what the model takes; its first rows are kept. `before` and `after` are functions for
+        what is done with the input before the model, and with its answer after it; they travel with it.
 
         Raises for what is wrong with the arguments, like a model that cannot be pickled. A full disk is a warning.
         """
         from tarmac.logging import models
 
-        self._keep(f"model `{bounded(name)}`", *models.packaged(model, name, example, look=not self.quiet))
+        if name is not None and register:
+            models.check_name(name)
+        found, last = models.packaged(model, name or "model", example, before=before, after=after, look=not self.quiet)
+        saved = self._keep(f"model `{bounded(name or 'model')}`", found, last)
+        if saved and name is not None and register:
+            self._append(Modelled(name, saved))
 
-    def _keep(self, what: str, pieces: list[Piece], last: Callable[[list[SavedFile]], Piece] | None = None) -> None:
-        """Put all pieces on the shelf of this process's spool, then record them: all or none."""
+    def _keep(
+        self, what: str, pieces: list[Piece], last: Callable[[list[SavedFile]], Piece] | None = None
+    ) -> list[SavedFile]:
+        """Put all pieces on the shelf of this process's spool, then record them: all or none. What was kept."""
         from tarmac.logging.shelf import NoRoom, Paths, Shelf
 
         if self._paths is None:
@@ -195,7 +212,7 @@ class Run:
         self._paths.take(piece.path for piece in pieces)
         spool = self._spool or self._open()
         if spool is None:
-            return
+            return []
         shelf = Shelf(spool.folder)
         try:
             saved = shelf.put(pieces)
@@ -203,9 +220,10 @@ class Run:
                 saved += shelf.put([last(saved)])
         except NoRoom as error:
             self._complain("save", error, f"{what} was not saved")
-            return
+            return []
         for file in saved:
             self._append(file)
+        return saved
 
     def _judge(self, name: Any, value: Any, error: Exception, points: dict[str, float]) -> None:
         """What is no number: metrics one level deeper (`{"train": {"loss": 1}}` is train/loss), or nothing."""

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from tarmac.core.names import Folder, Id, Limit, Name, Note, Value
+from tarmac.core.names import Digest, Folder, Id, Limit, Name, Note, Value
 from tarmac.core.operation import Command, Job, Query, operation
+from tarmac.formats.package import Proof
 from tarmac.registry.records import (
     AliasName,
     Model,
@@ -59,6 +60,15 @@ class PackageMade(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     package: Package | None = None
     missing: list[str] = []
+
+
+class CompileReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of compiling, and how equality was looked for."""
+
+    ref: str
+    equal: bool
+    why: str
+    proof: Proof
 
 
 class PackageFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -302,6 +312,23 @@ class AddVersion(Command[Version], frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=2**62, description="one that it had elsewhere, above all given; else the next")]
         | None
     ) = None
+
+
+@operation("models.compile", needs="admin", positional=("ref",))
+class CompileModel(Job[CompileReport], frozen=True, kw_only=True):
+    """Convert a version to ONNX, compare both forms on the same rows, and keep the proof; serving then uses the equal.
+
+    Compared on the package's example, on `rows`, and on rows made from its signature. It runs the model: a package that
+    brings code has to be yours, or named by its digest with `trust`. That is why it needs an admin.
+    """
+
+    ref: Ref
+    rows: Annotated[
+        list[Any], Meta(max_length=10_000, description="of the training data: objects by column, or lists")
+    ] = []
+    tolerance: Annotated[float, Meta(ge=0, le=1, description="the largest difference that is still equal")] = 1e-4
+    trust: Annotated[list[Digest], Meta(max_length=100, description="packages that may run their code")] = []
+    seconds: Annotated[float, Meta(ge=1, le=86_400, description="when a converter is stopped")] = 300.0
 
 
 @operation("models.copy", needs="write", positional=("ref", "to"))

@@ -56,6 +56,19 @@ class PackageMetric(msgspec.Struct, frozen=True, kw_only=True):
     data_digest: Annotated[str, Meta(max_length=100)] = ""
 
 
+class CompiledForm(msgspec.Struct, frozen=True, kw_only=True):
+    """The form of a package that was made by compiling it. It is used where it was proved to be `equal`; if it was not,
+    there is only the report. `digest` is of its files, `manifest` lists them."""
+
+    equal: bool
+    why: str
+    digest: str
+    manifest: str
+    proof: dict[str, Any]
+    actor: str
+    at: int
+
+
 class Package(msgspec.Struct, frozen=True, kw_only=True):
     """An immutable bundle that can predict. `digest` proves all its files once it is `ready`; one that is ready without
     files stands for bytes that are elsewhere."""
@@ -79,10 +92,12 @@ class Package(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     metrics: list[PackageMetric] = []
     versions: list[str] = []
+    compiled: CompiledForm | None = None
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """A name with numbered versions. `aliases` says which number each of them points to."""
+    """A name with numbered versions. `aliases` says which number each of them points to, `forms` what serving uses of
+    the latest and of those, where compiling was tried."""
 
     id: str
     name: str
@@ -94,6 +109,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: int
     deleted_at: int | None = None
     tags: dict[str, str] = {}
+    forms: dict[str, str] = {}
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):

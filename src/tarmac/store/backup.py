@@ -41,7 +41,7 @@ TABLES = (
     "manifest_files", "lineage", "jobs", "seals", "events", "pending_events", "names", "params", "tags", "metrics",
     "metric_tails", "metric_segments", "metric_sheets", "metric_outlines", "artifacts", "run_inputs", "run_logs",
     "run_facts", "spools", "experiment_tags", "loose_files", "packages", "package_files",
-    "package_params", "package_tags", "package_metrics", "package_runs", "models", "model_tags", "versions",
+    "package_params", "package_tags", "package_metrics", "package_runs", "compiled", "models", "model_tags", "versions",
     "version_tags", "alias_moves", "aliases",
 )  # fmt: skip
 Progress = Callable[[int, int, str], None]

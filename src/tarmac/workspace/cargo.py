@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from tarmac.core.clock import now
+from tarmac.core.digest import digest
 from tarmac.core.errors import Conflict, Damaged, Invalid, NotFound, TarmacError, TooLarge, bounded
 from tarmac.core.locks import FileLock
 from tarmac.formats import frames
@@ -30,6 +31,7 @@ from tarmac.formats.spool import (
     End,
     Facts,
     Lost,
+    Modelled,
     Note,
     Params,
     Points,
@@ -63,6 +65,8 @@ from tarmac.workspace.files import artifacts, commit
 MOST_POINTS = 10_000
 MOST_FILES = 200
 READ_AT_ONCE = 4 * 1024 * 1024
+MODELS = "models"
+"""The folder of a run that `run.model` puts its files into."""
 
 Batchable = Points | Params | Tags
 Entry = tuple[AnyRecord, int]
@@ -295,7 +299,8 @@ class Cargo:
         self._move_on(door, name, files[-1][1])
         if not self.copy:
             for file, _ in files:
-                (self.folder / "files" / file.local).unlink(missing_ok=True)
+                if not file.path.startswith(f"{MODELS}/"):  # of these a package may be made
+                    (self.folder / "files" / file.local).unlink(missing_ok=True)
 
     def _local(self, file: SavedFile) -> Path | None:
         """Where its bytes lie; None if they do not. A spool may come from anywhere: it leads to no other file."""
@@ -321,6 +326,8 @@ class Cargo:
         run = self.begin.run
         if isinstance(record, Note):
             door(EditRun(id=run, note=record.text))
+        elif isinstance(record, Modelled):
+            self._package(door, record)
         elif isinstance(record, Used):
             door(UseInput(id=run, name=record.name, version=record.version, about=record.about))
         elif isinstance(record, Facts):
@@ -329,6 +336,19 @@ class Cargo:
             door(TagRun(id=run, set={"tarmac.incomplete": f"{record.points} points were dropped: {record.why}"}))
         elif isinstance(record, End):
             self._end = record
+
+    def _package(self, door: Workspace, record: Modelled) -> None:
+        """Make a package of a model that came, and a version of it."""
+        from tarmac.workspace.packages import package_of_run
+
+        lying = {file.path: self._local(file) for file in record.files}
+        id = digest(encode(record) + self.id.encode())[:32]
+        prefix = f"{MODELS}/{record.name}/"
+        files = {path.removeprefix(prefix): local for path, local in lying.items() if local is not None}
+        package_of_run(door, self.begin, record.name, files, id)
+        if not self.copy:
+            for local in files.values():
+                local.unlink(missing_ok=True)
 
     def _source(self, door: Workspace) -> str | None:
         """The source tree, where it had to be kept here at first."""

@@ -28,6 +28,14 @@ class Predictor(ABC):
         self.signature: Signature | None = sealed.about.signature
         self._before, self._after = _travelling(sealed)
 
+    @property
+    def has_before(self) -> bool:
+        return self._before is not None
+
+    @property
+    def has_after(self) -> bool:
+        return self._after is not None
+
     @abstractmethod
     def predict(self, inputs: Mapping[str, Array], *, only: str | None = None) -> Arrays:
         """Answers by name: `prediction`, for classifiers that can also `probabilities`. With `only` no other has to be
@@ -53,12 +61,7 @@ class Native(Predictor):
 
     def predict(self, inputs: Mapping[str, Array], *, only: str | None = None) -> Arrays:
         count = len(next(iter(inputs.values()))) if inputs else 0
-        data = {name: array.copy() for name, array in inputs.items()}
-        given: Any = data if self.signature is None else holding.as_given(data, self.signature)
-        if self.signature is None and len(data) == 1:
-            given = next(iter(data.values()))
-        if self._before is not None:
-            given = self._before(given)
+        given = self.prepared(inputs)
         found: Arrays = {}
         if only in (None, PREDICTION):
             answer = self.call(given)
@@ -68,8 +71,13 @@ class Native(Predictor):
         _check_rows(found, self.signature.outputs if self.signature else [], count)
         return found
 
-    def call(self, data: Any) -> Any:
-        raise NotImplementedError
+    def prepared(self, inputs: Mapping[str, Array]) -> Any:
+        """What the model itself is given."""
+        data = {name: array.copy() for name, array in inputs.items()}
+        given: Any = data if self.signature is None else holding.as_given(data, self.signature)
+        if self.signature is None and len(data) == 1:
+            given = next(iter(data.values()))
+        return given if self._before is None else self._before(given)
 
     def probabilities(self, data: Any) -> Array | None:
         """Of each class, where the model tells."""

@@ -107,7 +107,7 @@ class Record:
         if size is None or size > LARGEST_MODEL:
             self.tag(model=f"not saved: it is larger than {LARGEST_MODEL:,} bytes; `run.model(model)` saves it")
             return
-        self.run.model(model, name=self.label or "model")
+        self.run.model(model, name=self.label or "model", register=False)
 
 
 def shown(value: Any) -> str:

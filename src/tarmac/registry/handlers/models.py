@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tarmac.core.errors import Conflict
 from tarmac.core.operation import handles
 from tarmac.registry import operations as ops
@@ -35,7 +37,10 @@ def made(tx: Tx, name: str, *, create: bool) -> int:
 
 @handles(ops.GetModel)
 def get_model(request: ops.GetModel, read: Reader) -> Model:
-    return _model(read, rows.key_of(read, request.name))
+    key = rows.key_of(read, request.name)
+    found = _model(read, key)
+    numbers = [*found.aliases.values(), *([found.latest] if found.latest else [])]
+    return msgspec.structs.replace(found, forms=rows.forms(read, key, numbers))
 
 
 @handles(ops.ListModels)

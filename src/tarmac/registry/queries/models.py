@@ -137,6 +137,18 @@ def by_keys(read: Reader, keys: Sequence[int]) -> list[Model]:
     return found
 
 
+def forms(read: Reader, key: int, numbers: Sequence[int]) -> dict[str, str]:
+    """What came of compiling these versions of a model, in a sentence each."""
+    if not numbers:
+        return {}
+    rows = read.all(
+        "SELECT v.number, c.equal, c.why FROM versions v JOIN compiled c ON c.package = v.package "
+        f"WHERE v.model = :key AND v.number IN ({', '.join(map(str, sorted(set(numbers))))}) ORDER BY v.number",
+        key=key,
+    )
+    return {f"v{number}": f"{'compiled' if equal else 'native'}: {why}" for number, equal, why in rows}
+
+
 def rename(tx: Tx, key: int, name: str) -> bool:
     """False: the name is taken. Its numbers go on after those that were given under that name before."""
     if find(tx, name) is not None:

@@ -9,7 +9,7 @@ import msgspec
 
 from tarmac.core.errors import Conflict, NotFound, bounded
 from tarmac.registry.queries import texts
-from tarmac.registry.records import Package, PackageMetric, PackageRun
+from tarmac.registry.records import CompiledForm, Package, PackageMetric, PackageRun
 from tarmac.store import manifests
 from tarmac.store.blobs import rows as blobs
 from tarmac.store.records import File, Manifest
@@ -37,7 +37,17 @@ def _needs(tx: Tx, manifest: str) -> str | None:
     return f"packages/{id}" if id else None
 
 
-manifests.HOLDERS.append(_needs)
+def _needs_compiled(tx: Tx, manifest: str) -> str | None:
+    id = tx.value(
+        "SELECT p.id FROM compiled c JOIN packages p ON p.key = c.package "
+        "WHERE p.project = :project AND c.manifest = :manifest",
+        project=tx.project,
+        manifest=manifest,
+    )
+    return f"the compiled form of packages/{id}" if id else None
+
+
+manifests.HOLDERS += [_needs, _needs_compiled]
 
 
 def row(read: Reader, id: str) -> Row:
@@ -88,8 +98,16 @@ def by_keys(read: Reader, keys: Sequence[int]) -> list[Package]:
         f"WHERE v.package IN ({chosen}) AND v.deleted_at IS NULL ORDER BY v.key LIMIT {MOST_VERSIONS}"
     ):
         versions[package].append(f"{name}@v{number}")
+    forms = compiled(read, keys)
     return [
-        as_package(place[key], params=params[key], tags=tags[key], metrics=metrics[key], versions=versions[key])
+        as_package(
+            place[key],
+            params=params[key],
+            tags=tags[key],
+            metrics=metrics[key],
+            versions=versions[key],
+            compiled=forms.get(key),
+        )
         for key in keys
     ]
 
@@ -307,6 +325,44 @@ def needed_by(tx: Tx, key: int) -> str | None:
     return f"{found[0]}@v{found[1]}" if found else None
 
 
+# --- compiled ---
+
+
+def compiled(read: Reader, keys: Sequence[int]) -> dict[int, CompiledForm]:
+    if not keys:
+        return {}
+    rows = read.all(
+        "SELECT package, equal, why, digest, manifest, proof, actor, at FROM compiled "
+        f"WHERE package IN ({', '.join(map(str, keys))})"
+    )
+    return {
+        package: CompiledForm(
+            equal=bool(equal), why=why, digest=digest, manifest=manifest, proof=msgspec.json.decode(proof), actor=actor,
+            at=at,
+        )
+        for package, equal, why, digest, manifest, proof, actor, at in rows
+    }  # fmt: skip
+
+
+def put_compiled(tx: Tx, key: int, form: CompiledForm) -> None:
+    """What came of compiling, in place of what came of it before."""
+    drop_compiled(tx, key)
+    tx.insert(
+        "compiled",
+        ("package", "equal", "why", "digest", "manifest", "proof", "actor", "at"),
+        [
+            (
+                key, int(form.equal), form.why, form.digest, form.manifest, _document(form.proof), form.actor, form.at,
+            )
+        ],
+    )  # fmt: skip
+
+
+def drop_compiled(tx: Tx, key: int) -> None:
+    for (manifest,) in tx.all("DELETE FROM compiled WHERE package = :key RETURNING manifest", key=key):
+        manifests.delete(tx, manifest)
+
+
 # --- for good ---
 
 Trash = tuple[int, str, int, str | None]
@@ -335,6 +391,7 @@ def delete(tx: Tx, found: Sequence[Trash]) -> list[Trash]:
         if package.deleted_at is None or needed_by(tx, key):
             continue
         drop_files(tx, key)
+        drop_compiled(tx, key)
         for table in ("package_params", "package_tags", "package_metrics", "package_runs"):
             tx.run(f"DELETE FROM {table} WHERE package = :key", key=key)
         for side in ("source", "target"):

@@ -1,0 +1,233 @@
+"""How models become packages on this machine: of a run, of files that lie somewhere; and how packages are fetched."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tarmac.core.errors import Conflict, Invalid, TarmacError, bounded
+from tarmac.core.ids import short, time_ordered
+from tarmac.core.settings import Settings
+from tarmac.formats import packing, probe
+from tarmac.formats.package import COMPILED, Sealed, is_package
+from tarmac.formats.packing import DESCRIPTION, Draft
+from tarmac.formats.signature import infer
+from tarmac.formats.spool import Begin
+from tarmac.formats.trust import Trust
+from tarmac.logging.examples import describe
+from tarmac.registry import rules
+from tarmac.registry.operations import GetPackage, GetVersion, ListPackageFiles
+from tarmac.registry.records import Package, Version
+from tarmac.store.operations import ListFiles
+from tarmac.store.records import File
+from tarmac.workspace import LocalWorkspace, Workspace
+from tarmac.workspace.registering import find, register
+
+SEEN_AT_ONCE = 1000
+
+
+# --- made ---
+
+
+def package_of_run(workspace: Workspace, begin: Begin, name: str, files: Mapping[str, Path], id: str) -> None:
+    """What a run kept of a model, packaged. Its code is the run's own, which has just run here, so that one prediction
+    of it may be made and looked at. The id is the same for who tries again."""
+    if (known := find(workspace, id)) is not None and any(ref.startswith(f"{name}@") for ref in known.versions):
+        return
+    if DESCRIPTION not in files:
+        return  # somebody who was killed has packaged it, and taken the files away
+    described = msgspec.json.decode(files[DESCRIPTION].read_bytes())
+    with tempfile.TemporaryDirectory(prefix="tarmac-package-", dir=files[DESCRIPTION].parent) as place:
+        folder = Path(place) / "package"
+        folder.mkdir()
+        rest = {path: file for path, file in files.items() if path != DESCRIPTION}
+        draft = packing.of_run(described, rest, folder)
+        draft.about = msgspec.structs.replace(
+            draft.about, name=name, run=begin.run, project=begin.project, made=int(described.get("made") or begin.at)
+        )
+        python = begin.command[0] if begin.command and Path(begin.command[0]).exists() else sys.executable
+        sealed = _probed(folder, draft, python) if described.get("kind") != "files" else packing.seal(folder, draft)
+        register(workspace, sealed, id, name=name, origin=rules.MADE_BY_RUN, run=begin.run)
+
+
+def _probed(folder: Path, draft: Draft, python: str) -> Sealed:
+    try:
+        return probe.probe(folder, draft, python=python)
+    except OSError as error:  # no process can be started: the package is whole without what one would have told
+        note = f"no prediction could be made when it was packaged: {bounded(error)}"
+        draft.about = msgspec.structs.replace(draft.about, notes=[*draft.about.notes, note])
+        return packing.seal(folder, draft)
+
+
+def add(
+    workspace: Workspace, name: str, source: Path, *, example: Path | None = None, trust: bool = False, **version: Any
+) -> Version:
+    """A model that lies on this machine, packaged and added. Nothing of it is run, unless it is trusted or cannot
+    carry code."""
+    with tempfile.TemporaryDirectory(prefix="tarmac-package-") as place:
+        folder = Path(place) / "package"
+        folder.mkdir()
+        if is_package(source):
+            sealed = Sealed(source)
+            sealed.verify()
+        else:
+            draft = packing.of_path(source, folder, name=name)
+            draft.about = msgspec.structs.replace(draft.about, name=name)
+            if example is not None:
+                draft.example = describe(read_example(example))
+                shown = draft.about.signature or infer(draft.example)
+                draft.about = msgspec.structs.replace(draft.about, signature=shown)
+            sealed = packing.seal(folder, draft)
+            packing.check_example(packing.example_input(sealed), sealed.about.signature)
+            if draft.about.entry.loader != "none" and (trust or not sealed.runs_code()):
+                sealed = probe.probe(folder, draft)
+        return register(workspace, sealed, time_ordered(), name=name, origin="models.add", **version)
+
+
+def read_example(file: Path) -> Any:
+    """Rows in a file: JSON, CSV, Parquet, or an array of numpy."""
+    suffix = file.suffix.lower()
+    try:
+        if suffix == ".json":
+            return msgspec.json.decode(file.read_bytes())
+        if suffix == ".npy":
+            import numpy as np
+
+            return np.load(file, allow_pickle=False)
+        if suffix in (".csv", ".parquet"):
+            import pandas as pd
+
+            return pd.read_csv(file) if suffix == ".csv" else pd.read_parquet(file)
+    except ImportError as error:
+        raise Invalid(f"{bounded(file, 300)} needs {error.name} to be read", hint=f"pip install {error.name}") from None
+    except (OSError, ValueError) as error:
+        raise Invalid(f"the example {bounded(file, 300)} cannot be read: {bounded(error, 300)}") from None
+    raise Invalid(f"an example is not read from `{bounded(file.name)}`", hint="known are .json, .csv, .parquet, .npy")
+
+
+# --- fetched ---
+
+
+def fetch(workspace: Workspace, ref: str) -> tuple[Version, Sealed, str | None]:
+    """A version's package as a folder in the cache, fetched if it is not there; and the digest of its compiled form."""
+    version = workspace(GetVersion(ref=ref))
+    if version.package is None:
+        raise Conflict(
+            f"{version.model}@v{version.number} only names {bounded(version.location, 300)}: its bytes are not here",
+            hint="`tarmac models add NAME PATH` keeps a model's bytes",
+        )
+    package = workspace(GetPackage(id=version.package))
+    if package.digest is None or package.manifest is None:
+        raise Conflict(f"package {package.id} of {version.model}@v{version.number} has no files")
+    folder = _cache() / package.digest
+    try:
+        sealed = Sealed(folder, package.digest) if folder.is_dir() else None
+    except TarmacError:
+        sealed = None
+    if sealed is None:
+        sealed = _fetched(workspace, package, folder)
+    _fetch_compiled(workspace, package, folder)
+    return version, sealed, package.compiled.digest if package.compiled else None
+
+
+def _cache() -> Path:
+    return Settings.from_environment().state / "packages"
+
+
+def _fetched(workspace: Workspace, package: Package, folder: Path) -> Sealed:
+    """All or nothing: what is under its name is whole."""
+    assert package.digest is not None
+    files = list(_files(workspace, package))
+    if not any(file.path == "tarmac.json" for file in files):
+        raise Invalid(
+            f"package {package.id} is not one that tarmac made: it does not say how it is loaded",
+            hint="`tarmac packages files ID` shows what it has; `tarmac models add NAME PATH` packages a model anew",
+        )
+    partial = folder.with_name(f".{folder.name}.{short()}")
+    try:
+        write(workspace, files, partial)
+        Sealed(partial, package.digest).verify()
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else somebody was faster
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Sealed(folder, package.digest)
+
+
+def _files(workspace: Workspace, package: Package) -> Iterator[File]:
+    after = ""
+    while True:
+        page = workspace(ListPackageFiles(id=package.id, after=after, limit=SEEN_AT_ONCE))
+        yield from page.files
+        if page.next is None:
+            return
+        after = page.next
+
+
+def write(workspace: Workspace, files: list[File], folder: Path) -> None:
+    for file in files:
+        place = folder / file.path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("xb") as out:
+            for piece in workspace.read(file.digest):
+                out.write(piece)
+
+
+def _fetch_compiled(workspace: Workspace, package: Package, folder: Path) -> None:
+    """The compiled form beside the package's own files; another one than the newest is replaced."""
+    place = folder / COMPILED
+    if package.compiled is None:
+        shutil.rmtree(place, ignore_errors=True)
+        return
+    mark = place / "digest"
+    try:
+        if mark.read_text(encoding="ascii") == package.compiled.digest:
+            return
+    except OSError:
+        pass
+    files = workspace(ListFiles(id=package.compiled.manifest, limit=SEEN_AT_ONCE)).files
+    partial = folder.with_name(f".{folder.name}.{short()}")
+    try:
+        write(workspace, files, partial)
+        (partial / "digest").write_text(package.compiled.digest, encoding="ascii")
+        shutil.rmtree(place, ignore_errors=True)
+        partial.replace(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+# --- trusted ---
+
+
+def trust_here(workspace: Workspace, version: Version, sealed: Sealed, digests: list[str]) -> Trust:
+    """What vouches for a package here: who made it, the project file, or whoever names its digest."""
+    command = f'tarmac.load_model("{version.model}@v{version.number}", trust="{{digest}}")'
+    trust = Trust(Trust.digests([*digests, *listed()]).reasons, command)
+    package = workspace(GetPackage(id=version.package or ""))
+    if isinstance(workspace, LocalWorkspace) and rules.made_by(package, workspace.actor.signature):
+        return trust.of(sealed.digest, "a run of yours made it in this folder")
+    return trust
+
+
+def listed() -> list[str]:
+    """Digests that the project file trusts."""
+    from tarmac.core import project_file
+
+    file = project_file.find(Path.cwd())
+    return project_file.load(file).trust.digests if file else []
+
+
+def forget(sealed: Sealed) -> None:
+    """Throw a damaged copy in the cache away."""
+    if sealed.folder.parent == _cache():
+        shutil.rmtree(sealed.folder, ignore_errors=True)
