@@ -91,7 +91,12 @@ def logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setattr("tarmac.logging.carrier.ensure", lambda place: True)
     made = Logged(tmp_path, err=lambda: capsys.readouterr().err)
     monkeypatch.setattr(Run, "save", lambda run, name, thing: made.saved.update({name: thing}), raising=False)
-    monkeypatch.setattr(Run, "model", lambda run, model, name="model": made.models.update({name: model}), raising=False)
+
+    def keep(run: Run, model: Any, name: str, register: bool) -> None:
+        assert not register, "a name is given by people only"
+        made.models[name] = model
+
+    monkeypatch.setattr(Run, "model", keep)
     monkeypatch.setattr("tarmac.logging.auto.sklearn.PROBE_SECONDS", 60)  # a busy machine must not cost a score here
     yield made
     autolog(False)

@@ -122,7 +122,11 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Sealed:
-    """A package folder. Making one reads `tarmac.json` and looks at sizes; bytes are verified as they are read."""
+    """A package folder. Making one reads `tarmac.json` and looks at sizes; bytes are verified as they are read.
+
+    What is expected is the package's digest; or that of all its other files, for a folder of MLflow's that was sealed
+    without a `tarmac.json` and was given one here (`packing.adopt`).
+    """
 
     def __init__(self, folder: Path, expected: str | None = None) -> None:
         self.folder = folder
@@ -130,7 +134,7 @@ class Sealed:
         self.about = decode_about(data, folder)
         self._files = {file.path: file for file in self.about.files}
         self.digest = package_digest(self.about.files, data)
-        if expected is not None and expected != self.digest:
+        if expected is not None and expected not in (self.digest, tree_digest(_entries(self.about.files))):
             raise Damaged(
                 f"package {bounded(folder, 300)} is not the one that was asked for: its digest is {self.digest}, not "
                 f"{bounded(expected)}",
@@ -226,8 +230,11 @@ def is_package(folder: Path) -> bool:
 
 def package_digest(files: list[PackedFile], about: bytes) -> str:
     """What a store computes too when it binds these files to a manifest."""
-    whole = [*((file.path, file.digest, file.size) for file in files), (ABOUT, digest(about), len(about))]
-    return tree_digest(sorted(whole))
+    return tree_digest(sorted([*_entries(files), (ABOUT, digest(about), len(about))]))
+
+
+def _entries(files: list[PackedFile]) -> list[tuple[str, str, int]]:
+    return sorted((file.path, file.digest, file.size) for file in files)
 
 
 def compiled_digest(report: Compiled, data: bytes) -> str:

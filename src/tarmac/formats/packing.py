@@ -199,6 +199,13 @@ def _of_mlflow(folder: Path, name: str) -> Draft:
     return Draft(about=about, foreign=True)
 
 
+def adopt(folder: Path, name: str) -> Sealed:
+    """A folder of MLflow's that was sealed as it was, made a package where it lies. Done again, it is the same."""
+    draft = _of_mlflow(folder, name)
+    draft.about = msgspec.structs.replace(draft.about, made=0)
+    return seal(folder, draft)
+
+
 def _lines(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")

@@ -41,7 +41,6 @@ def check(sealed: Sealed, trust: Trust, files: list[str]) -> str:
     raise Refused(
         f"package {bounded(sealed.about.name)} brings code ({name}) that runs when it is loaded, and nobody here "
         "vouches for it",
-        hint=f"if you know who made it: {trust.command.format(digest=sealed.digest)}; a form that runs no code is "
-        "made by `tarmac models compile`",
+        hint=f"if you know who made it: {trust.command.format(digest=sealed.digest)}",
         detail={"digest": sealed.digest, "files": files[:100]},
     )

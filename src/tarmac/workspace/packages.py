@@ -15,7 +15,7 @@ from tarmac.core.errors import Conflict, Invalid, TarmacError, bounded
 from tarmac.core.ids import short, time_ordered
 from tarmac.core.settings import Settings
 from tarmac.formats import packing, probe
-from tarmac.formats.package import COMPILED, Sealed, is_package
+from tarmac.formats.package import ABOUT, COMPILED, MLMODEL, Sealed, is_package
 from tarmac.formats.packing import DESCRIPTION, Draft
 from tarmac.formats.signature import infer
 from tarmac.formats.spool import Begin
@@ -95,7 +95,7 @@ def read_example(file: Path) -> Any:
     suffix = file.suffix.lower()
     try:
         if suffix == ".json":
-            return msgspec.json.decode(file.read_bytes())
+            return _as_rows(msgspec.json.decode(file.read_bytes()))
         if suffix == ".npy":
             import numpy as np
 
@@ -111,20 +111,20 @@ def read_example(file: Path) -> Any:
     raise Invalid(f"an example is not read from `{bounded(file.name)}`", hint="known are .json, .csv, .parquet, .npy")
 
 
+def _as_rows(document: Any) -> Any:
+    """JSON as it is, or as MLflow writes an example."""
+    if isinstance(document, dict) and set(document) == {"columns", "data"}:
+        return [dict(zip(document["columns"], row, strict=True)) for row in document["data"]]
+    return document["inputs"] if isinstance(document, dict) and set(document) == {"inputs"} else document
+
+
 # --- fetched ---
 
 
 def fetch(workspace: Workspace, ref: str) -> tuple[Version, Sealed, str | None]:
     """A version's package as a folder in the cache, fetched if it is not there; and the digest of its compiled form."""
-    version = workspace(GetVersion(ref=ref))
-    if version.package is None:
-        raise Conflict(
-            f"{version.model}@v{version.number} only names {bounded(version.location, 300)}: its bytes are not here",
-            hint="`tarmac models add NAME PATH` keeps a model's bytes",
-        )
-    package = workspace(GetPackage(id=version.package))
-    if package.digest is None or package.manifest is None:
-        raise Conflict(f"package {package.id} of {version.model}@v{version.number} has no files")
+    version, package = _asked(workspace, ref)
+    assert package.digest is not None
     folder = _cache() / package.digest
     try:
         sealed = Sealed(folder, package.digest) if folder.is_dir() else None
@@ -136,6 +136,25 @@ def fetch(workspace: Workspace, ref: str) -> tuple[Version, Sealed, str | None]:
     return version, sealed, package.compiled.digest if package.compiled else None
 
 
+def fetch_anew(workspace: Workspace, ref: str, folder: Path) -> tuple[Version, Sealed]:
+    """The same into a folder of one's own, whatever is in the cache."""
+    version, package = _asked(workspace, ref)
+    return version, _written(workspace, package, folder)
+
+
+def _asked(workspace: Workspace, ref: str) -> tuple[Version, Package]:
+    version = workspace(GetVersion(ref=ref))
+    if version.package is None:
+        raise Conflict(
+            f"{version.model}@v{version.number} only names {bounded(version.location, 300)}: its bytes are not here",
+            hint="`tarmac models add NAME PATH` keeps a model's bytes",
+        )
+    package = workspace(GetPackage(id=version.package))
+    if package.digest is None or package.manifest is None:
+        raise Conflict(f"package {package.id} of {version.model}@v{version.number} has no files")
+    return version, package
+
+
 def _cache() -> Path:
     return Settings.from_environment().state / "packages"
 
@@ -143,16 +162,9 @@ def _cache() -> Path:
 def _fetched(workspace: Workspace, package: Package, folder: Path) -> Sealed:
     """All or nothing: what is under its name is whole."""
     assert package.digest is not None
-    files = list(_files(workspace, package))
-    if not any(file.path == "tarmac.json" for file in files):
-        raise Invalid(
-            f"package {package.id} is not one that tarmac made: it does not say how it is loaded",
-            hint="`tarmac packages files ID` shows what it has; `tarmac models add NAME PATH` packages a model anew",
-        )
     partial = folder.with_name(f".{folder.name}.{short()}")
     try:
-        write(workspace, files, partial)
-        Sealed(partial, package.digest).verify()
+        _written(workspace, package, partial).verify()
         shutil.rmtree(folder, ignore_errors=True)
         try:
             partial.rename(folder)
@@ -161,6 +173,21 @@ def _fetched(workspace: Workspace, package: Package, folder: Path) -> Sealed:
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    return Sealed(folder, package.digest)
+
+
+def _written(workspace: Workspace, package: Package, folder: Path) -> Sealed:
+    """The files of a package, which says how it is loaded, or is one of MLflow's."""
+    files = list(_files(workspace, package))
+    paths = {file.path for file in files}
+    if not paths & {ABOUT, MLMODEL}:
+        raise Invalid(
+            f"package {package.id} is not one that tarmac or MLflow made: it does not say how it is loaded",
+            hint="`tarmac packages files ID` shows what it has; `tarmac models add NAME PATH` packages a model anew",
+        )
+    write(workspace, files, folder)
+    if ABOUT not in paths:
+        packing.adopt(folder, package.name)
     return Sealed(folder, package.digest)
 
 

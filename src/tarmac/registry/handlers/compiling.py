@@ -12,7 +12,7 @@ from tarmac.core.clock import now
 from tarmac.core.digest import digest_file
 from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
 from tarmac.core.operation import handles
-from tarmac.formats import children, package, trust
+from tarmac.formats import children, package, packing, trust
 from tarmac.formats.package import COMPILED_MODEL, REPORT, Compiled, PackedFile, Proof, Sealed, compiled_digest
 from tarmac.formats.trust import Trust
 from tarmac.registry import operations as ops
@@ -38,10 +38,12 @@ def compile_model(request: ops.CompileModel, job: JobContext) -> ops.CompileRepo
         job.progress(0, STEPS, "fetching")
         _fetch(job, files, folder)
         if not package.is_package(folder):
-            raise Invalid(
-                f"package {found.id} is not one that tarmac made: it does not say how it is loaded",
-                hint="`tarmac models add NAME PATH` packages a model anew",
-            )
+            if not (folder / package.MLMODEL).is_file():
+                raise Invalid(
+                    f"package {found.id} is not one that tarmac or MLflow made: it does not say how it is loaded",
+                    hint="`tarmac models add NAME PATH` packages a model anew",
+                )
+            packing.adopt(folder, found.name)
         sealed = Sealed(folder, found.digest)
         sealed.verify()
         _ask_trust(request, job, version, found, sealed)
