@@ -158,10 +158,10 @@ class Sealed:
     def read(self, path: str) -> bytes:
         """The bytes of a file, which are those that were sealed: what is verified is what is used."""
         file = self._file(path)
+        data = bytearray(file.size)
         with (self.folder / path).open("rb", buffering=0) as opened:
-            data = bytearray(file.size)
-            got = _fill(opened, memoryview(data))
-        if got != file.size or _hash(data) != file.digest:
+            found = _read_hashed(opened, memoryview(data))
+        if found != file.digest:
             raise _damaged(self.folder, [f"`{bounded(path)}` has other bytes"])
         return data  # type: ignore[return-value]
 
@@ -313,22 +313,42 @@ def _damaged(folder: Path, faults: list[str]) -> Damaged:
     )
 
 
-def _fill(opened: Any, view: memoryview) -> int:
+LARGE = 1 << 20
+STEP = 16 << 20
+
+
+def _read_hashed(opened: Any, view: memoryview) -> str:
+    """Fill the view; the digest of what came. A large file is hashed by one thread while another reads on."""
+    from blake3 import blake3
+
+    if len(view) < LARGE:
+        _fill(opened, view)
+        return _ended(opened, blake3(view))
+    from concurrent.futures import ThreadPoolExecutor
+
+    hasher = blake3()
+    with ThreadPoolExecutor(1) as beside:
+        hashed = None
+        for start in range(0, len(view), STEP):
+            piece = view[start : start + STEP]
+            _fill(opened, piece)
+            if hashed is not None:
+                hashed.result()
+            hashed = beside.submit(hasher.update, piece)
+        if hashed is not None:
+            hashed.result()
+    return _ended(opened, hasher)
+
+
+def _ended(opened: Any, hasher: Any) -> str:
+    """Nothing, if the file is longer than was said."""
+    return "" if opened.read(1) else str(hasher.hexdigest())
+
+
+def _fill(opened: Any, view: memoryview) -> None:
     at = 0
     while at < len(view) and (step := opened.readinto(view[at:])):
         at += step
-    return at + len(opened.read(1))  # one byte more than was said is one too many
-
-
-LARGE = 1 << 20
-
-
-def _hash(data: bytes | bytearray) -> str:
-    if len(data) < LARGE:
-        return digest(bytes(data))
-    from blake3 import blake3
-
-    return blake3(data, max_threads=blake3.AUTO).hexdigest()
 
 
 def digest_mapped(path: Path, size: int) -> str:

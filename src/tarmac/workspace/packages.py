@@ -87,6 +87,11 @@ def add(
             packing.check_example(packing.example_input(sealed), sealed.about.signature)
             if draft.about.entry.loader != "none" and (trust or not sealed.runs_code()):
                 sealed = probe.probe(folder, draft)
+                if example is not None and not sealed.about.traced:
+                    raise Invalid(
+                        f"the example cannot be predicted: {sealed.about.notes[-1]}",
+                        hint="give rows as the model takes them, or no example",
+                    )
         return register(workspace, sealed, time_ordered(), name=name, origin="models.add", **version)
 
 
