@@ -37,6 +37,7 @@ PROJECT_FILE = {
     "project.name": "The project that commands work in when neither `--project` nor `TARMAC_PROJECT` names one.",
     "project.goal": "What the project is for, in a sentence. Nothing reads it yet.",
     "project.owners": "Who answers for what. Nothing reads it yet.",
+    "trust.digests": "Packages whose own code may run here, by digest ([models](../guides/models.md)).",
     "project.timezone": "The zone that schedules will be in. Nothing reads it yet.",
 }
 
