@@ -97,7 +97,7 @@ def _large(workspace: Workspace, place: Path, size: int) -> list[Figure]:
 
     def registering() -> None:
         draft = packing.of_path(file, folder, name="large")
-        register(workspace, packing.seal(folder, draft), time_ordered(), name="large", origin="models.add")
+        register(workspace, packing.seal(folder, draft), time_ordered(), name="large", document={})
 
     registered = _seconds(registering)
     sealed = Sealed(folder)

@@ -31,8 +31,9 @@ from tarmac.registry.operations import (
 from tarmac.registry.records import Version
 from tarmac.store.operations import CheckStore
 from tarmac.track.operations import ListRuns
-from tarmac.workspace import LocalWorkspace, Workspace, connect, packages
+from tarmac.workspace import Workspace, connect, packages
 from tests.conftest import Ran, tarmac_environment
+from tests.logging.spooled import spooled, spools
 
 ROWS = np.array([[0.1, 1.0, 2.0], [3.0, 4.0, 5.0], [6.0, 7.0, 8.5], [1.0, 0.0, 1.0]])
 LABELS = np.array([0, 1, 1, 0])
@@ -83,14 +84,7 @@ def test_a_run_leaves_a_version_that_predicts_and_compiles(anywhere: Workspace) 
     assert package.run == version.run
     paths = {file.path for file in anywhere(ListPackageFiles(id=package.id)).files}
     assert paths >= {"MLmodel", ABOUT, "requirements.txt", "input_example.json", "output_example.json", "model.pkl"}
-    if isinstance(anywhere, LocalWorkspace):
-        native = tarmac.load_model("churn@v1", workspace=anywhere)
-    else:  # a server's packages are not vouched for by who asks
-        with pytest.raises(Refused, match="brings code") as caught:
-            tarmac.load_model("churn@v1", workspace=anywhere)
-        digest = str(caught.value.detail["digest"])
-        assert f'trust="{digest}"' in str(caught.value.hint)
-        native = tarmac.load_model("churn@v1", workspace=anywhere, trust=digest)
+    native = tarmac.load_model("churn@v1", workspace=anywhere)
     assert native.form == "native"
     assert native.predict(ROWS).tolist() == model.predict(ROWS).tolist()
     report = compiled(anywhere, rows=ROWS.tolist())
@@ -109,6 +103,36 @@ def test_a_run_leaves_a_version_that_predicts_and_compiles(anywhere: Workspace) 
         compiled(anywhere, rows=[[1, 2]])
     with pytest.raises(NotFound):
         tarmac.load_model("chrun@v1", workspace=anywhere)
+
+
+def test_only_who_made_it_is_who_made_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The same folder, opened by somebody else, or on another machine."""
+    version = made_by_run(workspace, classifier(), ROWS)
+    monkeypatch.setenv("TARMAC_STATE", str(tmp_path / "elsewhere"))
+    with pytest.raises(Refused, match="brings code") as caught:
+        tarmac.load_model("churn@v1", workspace=workspace)
+    assert f'tarmac.load_model("churn@v1", trust="{version.digest}")' in str(caught.value.hint)
+    with pytest.raises(Refused, match="brings code"):
+        compiled(workspace)
+    found = tarmac.load_model("churn@v1", workspace=workspace, trust=version.digest or "")
+    assert found.predict(ROWS).tolist() == LABELS.tolist()
+
+
+def test_a_spool_from_elsewhere_is_packaged_without_being_run(
+    tarmac: Callable[..., Ran], workspace: Workspace, tmp_path: Path
+) -> None:
+    Foreign.mark = str(tmp_path / "it-ran")
+    away = tmp_path / "away"
+    away.mkdir()
+    run = spooled(away)
+    run.model(Foreign(), name="churn", example=ROWS)
+    run.end()
+    (tmp_path / "copied").mkdir()
+    spools(run)[0].rename(tmp_path / "copied" / "spool")
+    done = tarmac("sync", "copied", "-w", str(workspace.place))
+    assert done.code == 0, done.err
+    assert workspace(GetVersion(ref="churn@v1")).state == "ready"
+    assert not Path(Foreign.mark).exists()
 
 
 class Foreign:

@@ -41,7 +41,7 @@ def _add() -> click.Command:
         workspace, project, as_json = take_options(values)
         told = {name: values[name] for name in ("note", "link", "run") if values[name] is not None}
         with opened(workspace, project) as door:
-            version = packages.add(door, values["name"], path, example=example, trust=run_it, **told)
+            version = packages.add(door, values["name"], path, example=example, run_it=run_it, **told)
         return show(version, as_json=as_json)
 
     made.callback = add

@@ -52,7 +52,7 @@ def command(spools: Path | None, **values: Any) -> int:
         where = workspace or where_to(spools)
         if where is None:
             raise NotFound(f"{spools} does not say which workspace it belongs to", hint="name it: `--workspace PLACE`")
-        report = _here(spools.absolute(), place.find(where, project).where)
+        report = _here(spools.absolute(), place.find(where, project).where, foreign=True)
     else:
         found = place.find(workspace, project)
         parts = [_sync(spools, found.where) for spools in _all_of(found)]
@@ -85,9 +85,9 @@ def _sync(spools: Path, where: str) -> Synced:
         lock.close()
 
 
-def _here(spools: Path, where: str) -> Synced:
+def _here(spools: Path, where: str, *, foreign: bool = False) -> Synced:
     """Send it ourselves."""
-    carrier = sync(spools, where, _progress)
+    carrier = sync(spools, where, _progress, foreign=foreign)
     waiting, running = [], 0
     for name, cargo in carrier.cargos.items():
         why = carrier.trouble or carrier.troubles.get(name, "")

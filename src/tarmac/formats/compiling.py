@@ -61,7 +61,7 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
             Sealed(Path(request["folder"]), request["digest"]), request["rows"], request["tolerance"]
         )
     except TarmacError as error:
-        return {"error": error.message}
+        return {"error": error.message, "hint": error.hint}
     if model is not None:
         Path(request["out"]).write_bytes(model)
     found: dict[str, Any] = msgspec.to_builtins(report)

@@ -229,21 +229,27 @@ def read(data: bytes) -> dict[str, Any]:
     return found
 
 
+def text(value: Any, otherwise: str) -> str:
+    """A file from anywhere may hold anything in its place, and nested without end."""
+    return value if isinstance(value, str) else otherwise
+
+
 def entry_of(document: dict[str, Any]) -> tuple[str, Entry]:
     """Kind and entry: where a flavor's file is one that we load ourselves, that; else MLflow does it."""
     flavors = document["flavors"]
-    plain = flavors.get("python_function") or {}
+    found = flavors.get("python_function")
+    plain = found if isinstance(found, dict) else {}
     ours = plain.get("predict_fn", "predict") == "predict" and not plain.get("code")
     if isinstance(sklearn := flavors.get("sklearn"), dict) and ours:
         if sklearn.get("serialization_format", "pickle") != "skops":
-            return "sklearn", Entry(loader="pickle", file=str(sklearn.get("pickled_model", "model.pkl")))
+            return "sklearn", Entry(loader="pickle", file=text(sklearn.get("pickled_model"), "model.pkl"))
         return "sklearn", Entry(loader="mlflow")
     if isinstance(onnx := flavors.get("onnx"), dict) and not onnx.get("save_as_external_data"):
-        return "onnx", Entry(loader="onnx", file=str(onnx.get("data", "model.onnx")))
+        return "onnx", Entry(loader="onnx", file=text(onnx.get("data"), "model.onnx"))
     if isinstance(xgboost := flavors.get("xgboost"), dict):
-        cls = str(xgboost.get("model_class", "")).rpartition(".")[2]
-        return "xgboost", Entry(loader="xgboost", file=str(xgboost.get("data", "model.ubj")), cls=cls or "Booster")
-    kinds = [name for name in flavors if name != "python_function"]
+        cls = text(xgboost.get("model_class"), "").rpartition(".")[2]
+        return "xgboost", Entry(loader="xgboost", file=text(xgboost.get("data"), "model.ubj"), cls=cls or "Booster")
+    kinds = [name for name in flavors if isinstance(name, str) and name != "python_function"]
     if "python_function" not in flavors:
         return (kinds or ["mlflow"])[0], Entry(loader="none")
     return (kinds or ["python"])[0], Entry(loader="mlflow")

@@ -182,7 +182,8 @@ def _of_mlflow(folder: Path, name: str) -> Draft:
     if entry.file and not (folder / entry.file).is_file():
         notes.append(f"MLmodel names `{bounded(entry.file)}`, which is not there")
         entry = Entry(loader="mlflow")
-    plain = document["flavors"].get("python_function") or {}
+    plain = document["flavors"].get("python_function")
+    plain = plain if isinstance(plain, dict) else {}
     requirements = _lines(folder / REQUIREMENTS)
     about = About(
         name=name,
@@ -190,9 +191,9 @@ def _of_mlflow(folder: Path, name: str) -> Draft:
         entry=entry,
         files=[],
         signature=mlmodel.signature_of(document),
-        python=str(plain.get("python_version") or ""),
+        python=mlmodel.text(plain.get("python_version"), ""),
         requirements=requirements,
-        run=str(document.get("run_id") or ""),
+        run=mlmodel.text(document.get("run_id"), ""),
         notes=notes,
         made=now(),
     )

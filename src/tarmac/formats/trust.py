@@ -6,11 +6,22 @@ here by the same person, or that somebody vouched for: by a signature of a liste
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hmac
+import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
 
 from tarmac.core.errors import Refused, bounded
+from tarmac.core.files import write_private
+from tarmac.core.ids import short
 from tarmac.formats.package import Sealed
+
+KEY_FILE = "models.key"
+MARK = "mark"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +55,34 @@ def check(sealed: Sealed, trust: Trust, files: list[str]) -> str:
         hint=f"if you know who made it: {trust.command.format(digest=sealed.digest)}",
         detail={"digest": sealed.digest, "files": files[:100]},
     )
+
+
+# --- what a run of one's own made ---
+
+
+def mark(state: Path, digest: str) -> str:
+    """Proof that this user's own run made a package, on this machine: only who can read the key can make it."""
+    path = state / KEY_FILE
+    if not path.is_file():
+        state.mkdir(parents=True, exist_ok=True)
+        made = path.with_name(f".{KEY_FILE}.{short()}")
+        write_private(made, secrets.token_hex(32))
+        try:
+            path.hardlink_to(made)
+        except FileExistsError:
+            pass  # another was faster: there is one key
+        made.unlink()
+    return _keyed(path, digest)
+
+
+def is_marked(state: Path, digest: str, document: Mapping[str, Any]) -> bool:
+    """Whether a package's document has that proof, for exactly these bytes."""
+    path, said = state / KEY_FILE, document.get(MARK)
+    if not isinstance(said, str) or not path.is_file():
+        return False
+    return hmac.compare_digest(said.encode(), _keyed(path, digest).encode())
+
+
+def _keyed(path: Path, digest: str) -> str:
+    key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    return blake3(digest.encode(), key=key).hexdigest()

@@ -71,12 +71,3 @@ def check_removal(what: str, aliases: list[str], *, with_aliases: bool) -> None:
             hint="retire the alias first, or delete with `--with-aliases`, which retires it and records that",
             detail={"aliases": aliases[:100]},
         )
-
-
-MADE_BY_RUN = "run.model"
-"""What `document["origin"]` says of a package that a run made of its own model."""
-
-
-def made_by(package: Package, signature: str) -> bool:
-    """Whether a run of this person made the package of its own model: then its code is theirs and has run before."""
-    return package.run is not None and package.document.get("origin") == MADE_BY_RUN and package.actor == signature

@@ -75,11 +75,13 @@ Entry = tuple[AnyRecord, int]
 class Cargo:
     """A folder that training writes to, and how far it has come."""
 
-    def __init__(self, folder: Path, begin: Begin, *, copy: bool) -> None:
+    def __init__(self, folder: Path, begin: Begin, *, copy: bool, foreign: bool = False) -> None:
         self.folder = folder
         self.begin = begin
         self.copy = copy
         """Its writer, if it lives, writes elsewhere."""
+        self.foreign = foreign or copy
+        """Whether its models may be another's."""
         self.whole = False
         self.id = Path(begin.place).name or folder.name
         self._positions: dict[str, int] = {}
@@ -91,11 +93,12 @@ class Cargo:
         self._end: End | None = None
 
     @classmethod
-    def load(cls, folder: Path) -> Cargo | None:
+    def load(cls, folder: Path, *, foreign: bool = False) -> Cargo | None:
         """None for what has not begun, and never will if nobody is alive there."""
         for record, _ in read(folder / LOG, most=1):
             if isinstance(record, Begin):
-                return cls(folder, record, copy=Path(record.place).resolve() != folder.resolve())
+                copy = Path(record.place).resolve() != folder.resolve()
+                return cls(folder, record, copy=copy, foreign=foreign)
         return None
 
     # --- the state of the writer ---
@@ -345,7 +348,7 @@ class Cargo:
         id = digest(encode(record) + self.id.encode())[:32]
         prefix = f"{MODELS}/{record.name}/"
         files = {path.removeprefix(prefix): local for path, local in lying.items() if local is not None}
-        package_of_run(door, self.begin, record.name, files, id)
+        package_of_run(door, self.begin, record.name, files, id, foreign=self.foreign)
         if not self.copy:
             for local in files.values():
                 local.unlink(missing_ok=True)

@@ -53,10 +53,12 @@ NICER = 10
 class Carrier:
     """Goes round the spools of one folder."""
 
-    def __init__(self, spools: Path, where: str, *, send_held: bool = False) -> None:
+    def __init__(self, spools: Path, where: str, *, send_held: bool = False, foreign: bool = False) -> None:
         self.spools = spools
         self.where = where
         self.send_held = send_held
+        self.foreign = foreign
+        """Whether the spools came from elsewhere: code in them is not ours to run."""
         self.cargos: dict[str, Cargo] = {}
         self.trouble = ""
         """Why the workspace cannot be reached."""
@@ -99,7 +101,7 @@ class Carrier:
             if folder.name in self.cargos or folder.name in self._done:
                 continue
             try:
-                cargo = Cargo.load(folder)
+                cargo = Cargo.load(folder, foreign=self.foreign)
             except Exception as error:  # noqa: BLE001 - whatever lies there
                 self.troubles[folder.name] = str(error)
                 continue
@@ -341,9 +343,9 @@ class _Wake:
             os.close(self._file)
 
 
-def sync(spools: Path, where: str, follow: Callable[[Carrier], None]) -> Carrier:
+def sync(spools: Path, where: str, follow: Callable[[Carrier], None], *, foreign: bool = False) -> Carrier:
     """Send what lies here as far as it is now, in the foreground, and tell how it went."""
-    carrier = Carrier(spools, where, send_held=True)
+    carrier = Carrier(spools, where, send_held=True, foreign=foreign)
     try:
         while carrier.go_round():
             follow(carrier)

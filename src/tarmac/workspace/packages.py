@@ -14,19 +14,18 @@ import msgspec
 from tarmac.core.errors import Conflict, Invalid, TarmacError, bounded
 from tarmac.core.ids import short, time_ordered
 from tarmac.core.settings import Settings
-from tarmac.formats import packing, probe
+from tarmac.formats import packing, probe, trust
 from tarmac.formats.package import ABOUT, COMPILED, MLMODEL, Sealed, is_package
 from tarmac.formats.packing import DESCRIPTION, Draft
 from tarmac.formats.signature import infer
 from tarmac.formats.spool import Begin
 from tarmac.formats.trust import Trust
 from tarmac.logging.examples import describe
-from tarmac.registry import rules
 from tarmac.registry.operations import GetPackage, GetVersion, ListPackageFiles
 from tarmac.registry.records import Package, Version
 from tarmac.store.operations import ListFiles
 from tarmac.store.records import File
-from tarmac.workspace import LocalWorkspace, Workspace
+from tarmac.workspace import Workspace
 from tarmac.workspace.registering import find, register
 
 SEEN_AT_ONCE = 1000
@@ -35,9 +34,11 @@ SEEN_AT_ONCE = 1000
 # --- made ---
 
 
-def package_of_run(workspace: Workspace, begin: Begin, name: str, files: Mapping[str, Path], id: str) -> None:
+def package_of_run(
+    workspace: Workspace, begin: Begin, name: str, files: Mapping[str, Path], id: str, *, foreign: bool
+) -> None:
     """What a run kept of a model, packaged. Its code is the run's own, which has just run here, so that one prediction
-    of it may be made and looked at. The id is the same for who tries again."""
+    of it may be made and looked at; not so if the spool is foreign. The id is the same for who tries again."""
     if (known := find(workspace, id)) is not None and any(ref.startswith(f"{name}@") for ref in known.versions):
         return
     if DESCRIPTION not in files:
@@ -52,8 +53,12 @@ def package_of_run(workspace: Workspace, begin: Begin, name: str, files: Mapping
             draft.about, name=name, run=begin.run, project=begin.project, made=int(described.get("made") or begin.at)
         )
         python = begin.command[0] if begin.command and Path(begin.command[0]).exists() else sys.executable
-        sealed = _probed(folder, draft, python) if described.get("kind") != "files" else packing.seal(folder, draft)
-        register(workspace, sealed, id, name=name, origin=rules.MADE_BY_RUN, run=begin.run)
+        if foreign or described.get("kind") == "files":
+            sealed, document = packing.seal(folder, draft), {}
+        else:
+            sealed = _probed(folder, draft, python)
+            document = {trust.MARK: trust.mark(Settings.from_environment().state, sealed.digest)}
+        register(workspace, sealed, id, name=name, document={"origin": "run.model", **document}, run=begin.run)
 
 
 def _probed(folder: Path, draft: Draft, python: str) -> Sealed:
@@ -66,7 +71,7 @@ def _probed(folder: Path, draft: Draft, python: str) -> Sealed:
 
 
 def add(
-    workspace: Workspace, name: str, source: Path, *, example: Path | None = None, trust: bool = False, **version: Any
+    workspace: Workspace, name: str, source: Path, *, example: Path | None = None, run_it: bool = False, **version: Any
 ) -> Version:
     """A model that lies on this machine, packaged and added. Nothing of it is run, unless it is trusted or cannot
     carry code."""
@@ -85,14 +90,14 @@ def add(
                 draft.about = msgspec.structs.replace(draft.about, signature=shown)
             sealed = packing.seal(folder, draft)
             packing.check_example(packing.example_input(sealed), sealed.about.signature)
-            if draft.about.entry.loader != "none" and (trust or not sealed.runs_code()):
+            if draft.about.entry.loader != "none" and (run_it or not sealed.runs_code()):
                 sealed = probe.probe(folder, draft)
                 if example is not None and not sealed.about.traced:
                     raise Invalid(
                         f"the example cannot be predicted: {sealed.about.notes[-1]}",
                         hint="give rows as the model takes them, or no example",
                     )
-        return register(workspace, sealed, time_ordered(), name=name, origin="models.add", **version)
+        return register(workspace, sealed, time_ordered(), name=name, document={"origin": "models.add"}, **version)
 
 
 def read_example(file: Path) -> Any:
@@ -244,11 +249,11 @@ def _fetch_compiled(workspace: Workspace, package: Package, folder: Path) -> Non
 def trust_here(workspace: Workspace, version: Version, sealed: Sealed, digests: list[str]) -> Trust:
     """What vouches for a package here: who made it, the project file, or whoever names its digest."""
     command = f'tarmac.load_model("{version.model}@v{version.number}", trust="{{digest}}")'
-    trust = Trust(Trust.digests([*digests, *listed()]).reasons, command)
+    vouched = Trust(Trust.digests([*digests, *listed()]).reasons, command)
     package = workspace(GetPackage(id=version.package or ""))
-    if isinstance(workspace, LocalWorkspace) and rules.made_by(package, workspace.actor.signature):
-        return trust.of(sealed.digest, "a run of yours made it in this folder")
-    return trust
+    if trust.is_marked(Settings.from_environment().state, sealed.digest, package.document):
+        return vouched.of(sealed.digest, "a run of yours made it on this machine")
+    return vouched
 
 
 def listed() -> list[str]:

@@ -24,10 +24,17 @@ TRIES = 3
 
 
 def register(
-    workspace: Workspace, sealed: Sealed, id: str, *, name: str, origin: str, run: str | None = None, **version: Any
+    workspace: Workspace,
+    sealed: Sealed,
+    id: str,
+    *,
+    name: str,
+    document: dict[str, Any],
+    run: str | None = None,
+    **version: Any,
 ) -> Version:
     """The package of a sealed folder, and the version of it that the model `name` has."""
-    package = make(workspace, sealed, id, origin=origin, run=run)
+    package = make(workspace, sealed, id, document=document, run=run)
     for ref in package.versions:
         if ref.rpartition("@")[0] == name:
             return workspace(GetVersion(ref=ref))
@@ -41,7 +48,7 @@ def find(workspace: Workspace, id: str) -> Package | None:
         return None
 
 
-def make(workspace: Workspace, sealed: Sealed, id: str, *, origin: str, run: str | None = None) -> Package:
+def make(workspace: Workspace, sealed: Sealed, id: str, *, document: dict[str, Any], run: str | None = None) -> Package:
     about = sealed.about
     files = [(file.path, file.digest, file.size) for file in about.files]
     own = sealed.folder / ABOUT
@@ -56,7 +63,7 @@ def make(workspace: Workspace, sealed: Sealed, id: str, *, origin: str, run: str
                 kind=about.kind,
                 run=run,
                 files=[File(path=path, digest=digest, size=size) for path, digest, size in files],
-                document={"origin": origin, "format": about.format, "package": sealed.digest},
+                document={"format": about.format, **document},
             )
         )
         if answer.package is not None:

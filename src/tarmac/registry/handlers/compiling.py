@@ -12,11 +12,12 @@ from tarmac.core.clock import now
 from tarmac.core.digest import digest_file
 from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
 from tarmac.core.operation import handles
+from tarmac.core.settings import Settings
 from tarmac.formats import children, package, packing, trust
 from tarmac.formats.package import COMPILED_MODEL, REPORT, Compiled, PackedFile, Proof, Sealed, compiled_digest
 from tarmac.formats.trust import Trust
 from tarmac.registry import operations as ops
-from tarmac.registry import references, rules
+from tarmac.registry import references
 from tarmac.registry.queries import models as rows
 from tarmac.registry.queries import packages as package_rows
 from tarmac.registry.records import CompiledForm, Package, Version
@@ -85,8 +86,8 @@ def _ask_trust(request: ops.CompileModel, job: JobContext, version: Version, fou
         Trust.digests(request.trust).reasons,
         f"tarmac models compile {version.model}@v{version.number} --trust {{digest}}",
     )
-    if not job.actor.verified and rules.made_by(found, job.actor.signature):
-        vouched = vouched.of(sealed.digest, "a run of theirs made it in this folder")
+    if trust.is_marked(Settings.from_environment().state, sealed.digest, found.document):
+        vouched = vouched.of(sealed.digest, "a run of the same user made it on this machine")
     trust.check(sealed, vouched, sealed.runs_code())
 
 
@@ -107,7 +108,7 @@ def _converted(request: ops.CompileModel, job: JobContext, sealed: Sealed, place
         why = f"the converter failed: {outcome.why}"
         return Compiled(package=sealed.digest, proof=Proof(equal=False, why=why, tolerance=request.tolerance))
     if "error" in outcome.answer:
-        raise Invalid(str(outcome.answer["error"]), hint="compare on rows that the model takes")
+        raise Invalid(str(outcome.answer["error"]), hint=outcome.answer["hint"])
     report = msgspec.convert(outcome.answer, Compiled)
     if report.proof.equal:
         size = out.stat().st_size
