@@ -10,7 +10,7 @@ import msgspec
 
 from tarmac.core.clock import now
 from tarmac.core.digest import digest_file
-from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
+from tarmac.core.errors import Conflict, Invalid, bounded
 from tarmac.core.operation import handles
 from tarmac.core.settings import Settings
 from tarmac.formats import children, package, packing, trust
@@ -143,9 +143,9 @@ def _keep(job: JobContext, found: Package, report: Compiled, place: Path) -> Com
 
 def _record(job: JobContext, found: Package, files: list[File], form: CompiledForm, batch: Batch) -> CompiledForm:
     tx = Tx(batch, job.project, job.project_name, job.actor)
-    key = package_rows.key_of(tx, found.id)
-    if key is None:
-        raise NotFound.named("package", found.id)
+    key, *_ = row = package_rows.row(tx, found.id)
+    if package_rows.as_package(row).digest != found.digest:
+        raise Conflict(f"package {found.id} was changed while it was compiled", hint="compile it again")
     manifest = manifests.commit(tx, "compiled", files)
     if isinstance(manifest, list):
         raise Conflict(f"{len(manifest)} files were taken away while they were kept", hint="try again")

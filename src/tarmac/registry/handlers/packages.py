@@ -151,6 +151,7 @@ def attach_files(request: ops.AttachPackageFiles, tx: Tx) -> ops.PackageMade:
         rows.put_files(tx, key, rows.sealed_files(tx, before))
     rows.put_files(tx, key, request.files)
     if reopened:
+        rows.drop_compiled(tx, key)  # it was proved to be equal to other bytes
         tx.evidence = {**seal(tx, key, package, None), **({"before": package.digest} if package.digest else {})}
         if before is not None:
             manifests.delete(tx, before)
