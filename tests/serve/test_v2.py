@@ -63,22 +63,25 @@ def test_binary_both_ways(quiet: Running) -> None:
     assert struct.unpack("<2f", answer[length:]) == (1006, 1022)
 
 
+def of(shape: list[int], data: list[Any], datatype: str = "FP32", **more: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "x", "shape": shape, "datatype": datatype, "data": data}], **more}
+
+
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("no inputs", {}, "inputs"),
-    ("a name twice", {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}] * 2}, "twice"),
-    ("too few values", {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3]}]}, "4 values"),
-    ("another width", {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}, "shape"),
-    ("an unknown type", {"inputs": [{"name": "x", "shape": [1], "datatype": "FP8", "data": [1]}]}, "FP8"),
-    ("a negative size", {"inputs": [{"name": "x", "shape": [-1, 4], "datatype": "FP32", "data": []}]}, "impossible"),
-    ("an overflowing shape", {"inputs": [{"name": "x", "shape": [2**40, 2**40], "datatype": "FP32", "data": []}]}, "too many"),
-    ("text for a number", {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, "4"]}]}, "item 3"),
-    ("beyond float32", {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 1e39]}]}, "finite"),
-    ("beyond uint8", {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "UINT8", "data": [1, 2, 3, 256]}]}, "UINT8"),
-    ("no rows", {"inputs": [{"name": "x", "shape": [0, 4], "datatype": "FP32", "data": []}]}, "no rows"),
-    ("an unknown output", {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}],
-                           "outputs": [{"name": "z"}]}, "no output `z`"),
+    ("a name twice", {"inputs": of([1, 4], [1, 2, 3, 4])["inputs"] * 2}, "twice"),
+    ("too few values", of([1, 4], [1, 2, 3]), "4 values"),
+    ("another width", of([1, 3], [1, 2, 3]), "shape"),
+    ("an unknown type", of([1], [1], "FP8"), "FP8"),
+    ("a negative size", of([-1, 4], []), "impossible"),
+    ("an overflowing shape", of([2**40, 2**40], []), "too many"),
+    ("text for a number", of([1, 4], [1, 2, 3, "4"]), "item 3"),
+    ("beyond float32", of([1, 4], [1, 2, 3, 1e39]), "finite"),
+    ("beyond uint8", of([1, 4], [1, 2, 3, 256], "UINT8"), "UINT8"),
+    ("no rows", of([0, 4], []), "no rows"),
+    ("an unknown output", of([1, 4], [1, 2, 3, 4], outputs=[{"name": "z"}]), "no output `z`"),
     ("no data", {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32"}]}, "no data"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("document", "says"), [pytest.param(d, s, id=name) for name, d, s in WRONG])

@@ -23,7 +23,6 @@ from tarmac.core.errors import Busy, Internal, Invalid, NotFound, TarmacError, T
 
 MIB = 1024 * 1024
 LONGEST_HEAD = 64 * 1024
-MOST_HEADERS = 200
 MOST_WAITING = 16
 """Requests that a connection may send before the first of them is answered."""
 LOOK_EVERY = 2.0
@@ -173,7 +172,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._turn_away(Invalid("this door speaks HTTP/1.1 only", hint="send the request without `Upgrade`"))
+            pass  # the request is answered as if nothing had been said of another protocol
         except httptools.HttpParserError:
             self._turn_away(Invalid("this is no HTTP request", hint="speak HTTP/1.1"))
         else:
@@ -197,15 +196,13 @@ class Connection(asyncio.Protocol):
         request = self._request
         assert request is not None
         request.headers[name.lower()] = value
-        if len(request.headers) > MOST_HEADERS:
-            self._refused = Invalid(f"a request may have {MOST_HEADERS} headers at most")
 
     def on_headers_complete(self) -> None:
         request = self._request
         assert request is not None
         self._state, self._head_size, self._body_size, self._seen = "body", 0, 0, 0
         request.method = self._parser.get_method()
-        request.keep = self._parser.should_keep_alive()
+        request.keep = self._parser.should_keep_alive() and not self._parser.should_upgrade()
         path, mark, query = request.path.partition(b"?")
         if mark:
             request.path, request.query = path, query

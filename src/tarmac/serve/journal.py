@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -92,15 +93,15 @@ class Journal:
         for entry in entries:
             shape = tuple((name, a.dtype.str, a.shape[1:]) for part in entry[7:9] for name, a in part.items())
             groups.setdefault((entry[0], entry[1], shape), []).append(entry)
+        self._full = False
         for (endpoint, version, _), found in groups.items():
-            try:
-                self._segment(endpoint).write(
-                    segments.encode(segments.columns(endpoint, version, found, LARGEST_TENSOR))
-                )
-                self.written += len(found)
-            except Exception as error:  # noqa: BLE001 - a log that fails must not take the answers with it
-                self.lost += len(found)
-                self._complain(error)
+            made = partial(segments.columns, endpoint, version, found, LARGEST_TENSOR)
+            self._put(endpoint, made, len(found))
+        truths = [self._truths.popleft() for _ in range(len(self._truths))]
+        if truths:
+            ids, endpoints, at, values, facts, sizes = (list(part) for part in zip(*truths, strict=True))
+            self._put("", partial(segments.Truths, ids, endpoints, at, values, facts), len(truths))
+            self._held -= sum(sizes)
         self._held -= sum(entry[9] for entry in entries)
         for name, segment in list(self._open.items()):
             if segment.full:
