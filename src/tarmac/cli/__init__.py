@@ -18,6 +18,7 @@ GROUPS = {
     "models": ("registry", "What was kept: names, versions, aliases and their history."),
     "versions": ("registry", "Numbered references to packages."),
     "packages": ("registry", "Immutable bundles that can predict."),
+    "cuts": ("ship", "Endpoints that were stopped."),
     "import": ("start", "What was tracked elsewhere, brought here."),
     "export": ("start", "What is here, written for others."),
     "manifests": ("store", "Immutable lists of files."),
@@ -31,11 +32,14 @@ GROUPS = {
 SINGLE = {
     "status": ("store", "The workspace at a glance."),
     "lineage": ("store", "What made a thing, or what was made of it."),
+    "cut": ("ship", "Stop an endpoint's model at once."),
+    "uncut": ("ship", "Let an endpoint's model answer again."),
 }
 OWN = {
     "demo": "The life of a model, on this machine.",
     "init": "Make a workspace here.",
     "run": "A tracked run of any script.",
+    "serve": "Answer with models: HTTP, batches, shares, a log.",
     "sync": "Send what runs left on this machine.",
     "up": "Server, UI and jobs: one process.",
     "doctor": "What is missing, and the command that mends it.",

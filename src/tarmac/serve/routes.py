@@ -25,6 +25,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     folder: str
     digest: str | None = None
     """Of the package: its files are verified against it before anything is loaded."""
+    compiled: str | None = None
+    """Of its compiled form, if that is to be used and no other."""
     share: Share = 1.0
     model: str = ""
 

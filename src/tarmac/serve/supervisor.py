@@ -69,9 +69,17 @@ class Supervisor:
     def watch(self, every: Callable[[], None] | None = None) -> None:
         """Until `stop` is called: look after the workers, and do what else is to be done now and then."""
         while not self._stopping.wait(LOOK_SECONDS):
-            self._look()
+            self.look()
             if every is not None:
                 every()
+
+    def stop_watching(self) -> None:
+        """`watch` comes back; a signal may call this."""
+        self._stopping.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
 
     def stop(self) -> None:
         """Workers answer what they have taken and go; who does not go in time is killed."""
@@ -116,7 +124,8 @@ class Supervisor:
         )  # fmt: skip
         child.started = time.monotonic()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Replace who has ended or says nothing any more."""
         now = time.monotonic()
         for child in self._children:
             if child.process is None:

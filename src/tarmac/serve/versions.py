@@ -159,7 +159,7 @@ def load(served: Served, trusted: list[str]) -> tuple[Predictor, Cost]:
     """The slow part, for a thread: verify, load, warm, measure. The version itself is made in the loop."""
     sealed = Sealed(Path(served.folder), served.digest)
     trust = Trust.digests(trusted) if trusted else Trust()
-    predictor = engines.load(sealed, trust)
+    predictor = engines.load(sealed, trust, compiled_digest=served.compiled)
     return predictor, _measure(predictor)
 
 

@@ -43,6 +43,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     routes: str
     log: bool = True
+    segments: str = ""
+    """Where the log goes; by default below the runtime's own folder."""
     log_bytes: int = 1024 * MIB
     body_bytes: int = 64 * MIB
     hang_seconds: float = HANG_SECONDS
@@ -56,7 +58,8 @@ class Worker:
         self._config = msgspec.json.decode((folder / "runtime.json").read_bytes(), type=Config)
         self._routes = Path(self._config.routes)
         self._stop = asyncio.Event()
-        journal = Journal(folder / "segments", self._config.log_bytes) if self._config.log else None
+        segments = Path(self._config.segments) if self._config.segments else folder / "segments"
+        journal = Journal(segments, self._config.log_bytes) if self._config.log else None
         self._fleet = Fleet(journal)
         self._roads = Roads(self._fleet, self._exposition, self._order)
         self._seen: tuple[Any, ...] = ()

@@ -43,6 +43,7 @@ TABLES = (
     "run_facts", "spools", "experiment_tags", "loose_files", "packages", "package_files",
     "package_params", "package_tags", "package_metrics", "package_runs", "compiled", "models", "model_tags", "versions",
     "version_tags", "alias_moves", "aliases",
+    "cuts",
 )  # fmt: skip
 Progress = Callable[[int, int, str], None]
 
