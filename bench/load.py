@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import cycle
 
 
 @dataclass
@@ -41,8 +42,12 @@ def whole(held: bytes) -> bool:
     return len(held) >= end + 4 + int(held[at + 15 : held.find(b"\r\n", at)])
 
 
-def run(addresses: list[tuple[str, int]], requests: bytes, connections: int, seconds: float) -> dict[str, float]:
-    """Closed loop on all connections for some seconds; rates and latencies in milliseconds."""
+def run(
+    addresses: list[tuple[str, int]], requests: bytes | list[bytes], connections: int, seconds: float
+) -> dict[str, float]:
+    """Closed loop on all connections for some seconds; rates and latencies in milliseconds. Of several requests each
+    connection sends one after the other."""
+    bodies = cycle([requests] if isinstance(requests, bytes) else requests)
     selector = selectors.DefaultSelector()
     callers = []
     for index in range(connections):
@@ -54,7 +59,7 @@ def run(addresses: list[tuple[str, int]], requests: bytes, connections: int, sec
     start = time.perf_counter()
     for caller in callers:
         caller.sent_at = time.perf_counter()
-        caller.socket.sendall(requests)
+        caller.socket.sendall(next(bodies))
     failed = 0
     while (now := time.perf_counter()) - start < seconds:
         for key, _ in selector.select(1.0):
@@ -67,7 +72,7 @@ def run(addresses: list[tuple[str, int]], requests: bytes, connections: int, sec
             now = time.perf_counter()
             caller.latencies.append(now - caller.sent_at)
             caller.sent_at = now
-            caller.socket.sendall(requests)
+            caller.socket.sendall(next(bodies))
     took = time.perf_counter() - start
     for caller in callers:
         caller.socket.close()

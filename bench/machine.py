@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,8 +59,8 @@ class Running:
 
 
 @contextmanager
-def server(command: list[str], url: str, health: str, **environment: str) -> Iterator[Running]:
-    """A server process, from its start to its first answer."""
+def server(command: list[str], url: str, health: str, *, expect: bool = True, **environment: str) -> Iterator[Running]:
+    """A server process, from its start to its first answer; one that may be an error, unless a good one is expected."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **environment}
@@ -69,7 +70,9 @@ def server(command: list[str], url: str, health: str, **environment: str) -> Ite
             try:
                 urllib.request.urlopen(url + health, timeout=1).read()
                 break
-            except OSError:
+            except OSError as error:
+                if not expect and isinstance(error, urllib.error.HTTPError):
+                    break
                 if process.poll() is not None or time.perf_counter() - start > 120:
                     raise SystemExit(f"{' '.join(command)} did not start") from None
                 time.sleep(0.005)

@@ -28,6 +28,7 @@ EVERY_PAGE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md
 RUN = {"console", "console postgres", "python"}
 SHOWN = {"text", "json", "sh"}
 PORT = "127.0.0.1:5000"
+SERVED = "127.0.0.1:8080"
 POSTGRES = "postgresql://tarmac@db.example/tarmac"
 CHANGES = re.compile(r"tarmac_[\w-]{43}|\b[0-9a-f]{16,64}\b|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|…|\s+")
 
@@ -157,7 +158,7 @@ class Session:
 
     def command(self, command: str, expected: list[str]) -> None:
         command, _, note = command.partition("  # exit code ")
-        if command.startswith("tarmac up"):
+        if command.startswith(("tarmac up", "tarmac serve")):
             out = self.start(command, int(note or 0))
         else:
             # what the next command has to see of this one: where we are and what was exported
@@ -197,10 +198,10 @@ class Session:
         out = ""
         for line in process.stdout:
             out += line
-            if found := re.search(r"is up: http://(\S+?)/\?", line):
+            if found := re.search(r"(?:is up:|answers at) http://([^/\s]+)/", line):
                 assert self.server is None, f"{self.where}: the page has not stopped the server before"
                 self.server = process
-                self.known[PORT] = found[1]
+                self.known[PORT if command.startswith("tarmac up") else SERVED] = found[1]
                 return out
         process.stdout.close()
         assert process.wait() == code, f"{self.where}: {command}\nended with {process.returncode}, not {code}\n{out}"
