@@ -13,7 +13,7 @@ IMAGE = (3, 224, 224)
 
 
 def make(root: Path) -> None:
-    """`linear`, `forest`, `native` (the same forest, pickled) and `picture` below `root`, each with its `.onnx` beside."""
+    """`linear`, `forest` and `picture` below `root`, each with its `.onnx` beside."""
     from skl2onnx import to_onnx
     from sklearn.datasets import make_classification
     from sklearn.ensemble import RandomForestClassifier

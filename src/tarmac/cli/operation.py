@@ -44,7 +44,7 @@ def parameter(field: inspect.Field, *, positional: bool) -> click.Parameter:
     if isinstance(kind, inspect.BoolType):
         return click.Option([flag], is_flag=True, default=None, help=description(field.type))
     text = description(field.type) or ""
-    if isinstance(kind, inspect.DictType):
+    if isinstance(kind, inspect.DictType) and not is_json(kind):
         text = "KEY=VALUE, any number of times"
     if field.default not in (msgspec.NODEFAULT, None, ""):
         shown = field.default if not isinstance(field.default, tuple) else " ".join(map(str, field.default))
@@ -68,6 +68,8 @@ def is_json(kind: inspect.Type) -> bool:
     """Whether a value of this kind has to be written as JSON."""
     if isinstance(kind, (inspect.ListType, inspect.VarTupleType)):
         return not isinstance(bare(kind.item_type), (inspect.StrType, inspect.LiteralType, inspect.IntType))
+    if isinstance(kind, inspect.DictType):
+        return not isinstance(bare(kind.value_type), inspect.StrType)
     return isinstance(kind, inspect.StructType)
 
 

@@ -19,6 +19,7 @@ from tarmac.core.digest import digest
 from tarmac.core.errors import Invalid, NotFound, TarmacError, bounded
 from tarmac.serve.routes import Batching, Logging
 from tarmac.ship.agent import Agent, Target, Wish, Workspace, nothing_cut
+from tarmac.ship.canary import Counts
 
 START_SECONDS = 120.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -33,6 +34,11 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.option("--share", "shares", multiple=True, metavar="REF=SHARE", help="The share of a version, like m@v8=0.05.")
 @click.option("--sticky", metavar="KEY", help="The parameter or header whose value keeps a caller on one version.")
 @click.option("--shadow", metavar="REF", help="A version that sees every request and answers nobody.")
+@click.option("--canary", metavar="REF", help="A version that gets more and more callers, or none, by how it does.")
+@click.option("--steps", default="5%,25%,50%,100%", show_default=True, help="The shares that a canary goes through.")
+@click.option(
+    "--margin", default=0.01, show_default=True, help="How much worse a canary may be, as a share of answers."
+)
 @click.option("--rows", default=64, show_default=True, type=click.IntRange(1, 100_000), help="Rows in one batch.")
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds after which a caller is sent away.")
 @click.option(
@@ -52,8 +58,9 @@ def command(things: tuple[str, ...], **values: Any) -> int:
     place, project, as_json = take_options(values)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tarmac-serve-")))
-        names = [thing for thing in things if not _is_path(thing)]
-        door = stack.enter_context(opened(place, project)) if names or values["shadow"] else None
+        asked = [*things, *(values[extra] for extra in ("shadow", "canary") if values[extra])]
+        named = not all(_is_path(thing) for thing in asked)
+        door = stack.enter_context(opened(place, project)) if named else None
         source = _Source(door, folder, list(values["trust"]))
         wishes = _wishes(things, source, values)
         agent = Agent(source.asked(), wishes, folder / "routes.json", [_token(token) for token in values["tokens"]])
@@ -84,13 +91,16 @@ def _wishes(things: tuple[str, ...], source: _Source, values: dict[str, Any]) ->
         if len(by_name) > 1:
             raise Invalid(f"--as names one endpoint, and these are {len(by_name)}: {', '.join(by_name)}")
         by_name = {values["name"]: list(things)}
-    if values["shadow"] and len(by_name) > 1:
-        raise Invalid("--shadow is for one endpoint, and these are several")
+    if len(by_name) > 1 and (values["shadow"] or values["canary"]):
+        raise Invalid("--shadow and --canary are for one endpoint, and these are several")
     return [
         Wish(
             name=name,
             refs=_shared(refs, shares),
             shadow=values["shadow"],
+            canary=values["canary"],
+            steps=tuple(_number(step) for step in values["steps"].split(",")),
+            margin=values["margin"],
             sticky=values["sticky"],
             batching=Batching(rows=values["rows"]),
             logging=Logging(sample=values["sample"], redact=list(values["redact"])),
@@ -102,13 +112,19 @@ def _wishes(things: tuple[str, ...], source: _Source, values: dict[str, Any]) ->
 
 def _share(text: str) -> tuple[str, float]:
     ref, mark, number = text.rpartition("=")
+    if not mark:
+        raise Invalid(f"`{bounded(text)}` is not REF=SHARE", hint="like --share churn@v8=0.05 or churn@v8=5%")
+    return ref, _number(number)
+
+
+def _number(text: str) -> float:
     try:
-        share = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
+        share = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
     except ValueError:
         share = -1.0
-    if not mark or not 0 <= share <= 1:
-        raise Invalid(f"`{bounded(text)}` is not REF=SHARE", hint="like --share churn@v8=0.05 or churn@v8=5%")
-    return ref, share
+    if not 0 <= share <= 1:
+        raise Invalid(f"`{bounded(text)}` is no share", hint="like 0.05 or 5%")
+    return share
 
 
 def _shared(refs: list[str], shares: dict[str, float]) -> list[tuple[str, float]]:
@@ -134,11 +150,21 @@ class _Source:
 
     def asked(self) -> Workspace:
         if self._door is None:
-            return Workspace(lambda ref: ref, self._fetch, lambda ref: None, nothing_cut)
+            return Workspace(lambda ref: ref, self._fetch, lambda ref: None, nothing_cut, self._counts)
         from tarmac.ship.operations import ListCuts
 
         door = self._door
-        return Workspace(self._points_to, self._fetch, self._before, lambda: door(ListCuts()).cuts)
+        return Workspace(self._points_to, self._fetch, self._before, lambda: door(ListCuts()).cuts, self._counts)
+
+    def _counts(self, endpoint: str, version: str) -> Counts:
+        """What the workers counted: a bad answer is one that failed."""
+        from tarmac.serve.metrics import merged
+        from tarmac.serve.worker import states
+
+        for fact in merged(state["tallies"] for state in states(self._folder / "runtime")):
+            if (fact["endpoint"], fact["version"]) == (endpoint, version):
+                return Counts(fact["requests"] + fact["errors"], fact["errors"])
+        return Counts(0, 0)
 
     def _points_to(self, ref: str) -> str:
         if _is_path(ref):

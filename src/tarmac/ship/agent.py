@@ -16,6 +16,7 @@ import msgspec
 from tarmac.core.errors import TarmacError, bounded
 from tarmac.core.files import write_private
 from tarmac.serve.routes import Batching, Endpoint, Fallback, Logging, Routes, Served
+from tarmac.ship.canary import Counts, judge, next_share
 from tarmac.ship.records import Cut
 
 LOOK_SECONDS = 0.5
@@ -41,6 +42,10 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     refs: Sequence[tuple[str, float]]
     shadow: str | None = None
+    canary: str | None = None
+    """A version that is given more and more callers, or none, by how it does."""
+    steps: Sequence[float] = (0.05, 0.25, 0.5, 1.0)
+    margin: float = 0.01
     sticky: str | None = None
     batching: Batching = Batching()
     logging: Logging = Logging()
@@ -57,6 +62,17 @@ class Workspace:
     before: Callable[[str], str | None]
     """The reference of the version that an alias pointed to before, if it is one."""
     cuts: Callable[[], list[Cut]]
+    counts: Callable[[str, str], Counts] = lambda endpoint, version: Counts(0, 0)
+    """How a version of an endpoint did."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """Where a canary stands."""
+
+    share: float
+    over: bool = False
+    judgement: str = ""
 
 
 @dataclass(slots=True)
@@ -67,6 +83,8 @@ class Agent:
     tokens: Sequence[str] = ()
     generation: int = 0
     trouble: str = ""
+    trials: dict[str, Trial] = field(default_factory=dict)
+    """By endpoint."""
     _known: dict[str, tuple[str, Target]] = field(default_factory=dict)
     _written: Routes | None = None
     _again_at: float = 0.0
@@ -102,7 +120,7 @@ class Agent:
         return Routes(endpoints=endpoints, trust=sorted(trusted), tokens=sorted(self.tokens))
 
     def _endpoint(self, wish: Wish, cut: Cut | None) -> tuple[Endpoint, list[Target]]:
-        refs = list(wish.refs)
+        refs = self._shares(wish)
         if wish.shadow is not None:
             refs.append((wish.shadow, 0.0))
         fallback = Fallback(message=cut.reason or f"cut by {cut.actor}") if cut is not None else Fallback()
@@ -134,6 +152,36 @@ class Agent:
             timeout_ms=wish.timeout_ms,
         )
         return endpoint, [target for target, _ in found.values()]
+
+    def _shares(self, wish: Wish) -> list[tuple[str, float]]:
+        """Who answers whom; a canary stands first, so that callers only move to it."""
+        if wish.canary is None:
+            return list(wish.refs)
+        trial = self.trials.get(wish.name)
+        if trial is None:
+            trial = self.trials[wish.name] = Trial(min(wish.steps))
+        elif not trial.over:
+            self._judge(wish, trial)
+        rest = [(ref, share * (1 - trial.share)) for ref, share in wish.refs]
+        return [(wish.canary, trial.share), *rest]
+
+    def _judge(self, wish: Wish, trial: Trial) -> None:
+        assert wish.canary is not None
+        stable = self.workspace.counts(wish.name, self._target(wish.refs[-1][0]).version)
+        found = judge(stable, self.workspace.counts(wish.name, self._target(wish.canary).version), margin=wish.margin)
+        if found.verdict == "wait":
+            return
+        trial.judgement = str(found)
+        above = next_share(wish.steps, trial.share)
+        if found.verdict == "back":
+            trial.share, trial.over = 0.0, True
+            log.warning("%s is rolled back: %s", wish.canary, found)
+        elif above is None:
+            trial.over = True
+            log.warning("%s has passed: %s", wish.canary, found)
+        else:
+            trial.share = above
+            log.warning("%s answers %.0f%% of the callers of %s now: %s", wish.canary, above * 100, wish.name, found)
 
     def _target(self, ref: str) -> Target:
         meaning = self.workspace.points_to(ref)
