@@ -39,6 +39,7 @@ OWN = {
     "demo": "The life of a model, on this machine.",
     "init": "Make a workspace here.",
     "run": "A tracked run of any script.",
+    "predict": "A model on all rows of files.",
     "serve": "Answer with models: HTTP, batches, shares, a log.",
     "sync": "Send what runs left on this machine.",
     "up": "Server, UI and jobs: one process.",
