@@ -105,7 +105,7 @@ def test_columns_that_go_along_are_no_inputs(predictor: Predictor, tmp_path: Pat
     parquet.write_table(named, tmp_path / "rows.parquet")
     batch.predict(predictor, tmp_path / "rows.parquet", tmp_path / "out", keep=["id"])
     assert parquet.read_table(tmp_path / "out" / "part-000000.parquet")["id"].to_pylist() == named["id"].to_pylist()
-    with pytest.raises(TarmacError, match="--keep id|no column of numbers"):
+    with pytest.raises(TarmacError, match="no column of numbers"):
         batch.predict(predictor, tmp_path / "rows.parquet", tmp_path / "other")
 
 
