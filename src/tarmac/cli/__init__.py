@@ -39,6 +39,7 @@ OWN = {
     "demo": "The life of a model, on this machine.",
     "init": "Make a workspace here.",
     "run": "A tracked run of any script.",
+    "load-test": "What callers of a runtime see.",
     "predict": "A model on all rows of files.",
     "serve": "Answer with models: HTTP, batches, shares, a log.",
     "sync": "Send what runs left on this machine.",
@@ -59,7 +60,7 @@ root = LazyGroup(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for _name, _help in OWN.items():
-    root.add_lazy(_name, _help, f"tarmac.cli.{_name}:command")
+    root.add_lazy(_name, _help, f"tarmac.cli.{_name.replace('-', '_')}:command")
 for _name, (_stage, _help) in SINGLE.items():
     root.add_lazy(_name, _help, lambda name=_name, stage=_stage: command_group(name, stage, ""))  # type: ignore[misc]
 for _name, (_stage, _help) in GROUPS.items():
