@@ -1,44 +1,214 @@
-"""What of `tarmac data` touches this machine's files: log, checkout."""
+"""What of `tarmac data` touches this machine's files: log, checkout, status, files, diff."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from tarmac.cli.common import add_options, opened, take_options
 from tarmac.cli.show import show
-from tarmac.data import listing
-from tarmac.data.checkout import checkout as check_out
-from tarmac.data.log import LogRequest
-from tarmac.data.log import log as log_data
-from tarmac.data.operations import GetListing
+from tarmac.core.errors import bounded
+
+MOST_SHOWN = 20
+
+
+def size(count: int) -> str:
+    """Bytes as people read them."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} bytes"
+
+
+def files(count: int) -> str:
+    return f"{count:,} file{'' if count == 1 else 's'}"
 
 
 @click.command("log")
 @click.argument("name")
-@click.argument("path", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--message", "-m", default="", help="What is new in it.")
-def log(name: str, path: tuple[Path, ...], message: str, **values: Any) -> None:
+@click.argument("path", nargs=-1, required=True)
+@click.option("--message", "-m", default="", metavar="TEXT", help="What is new in it.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag of the version, any number of times.")
+@click.option(
+    "--layout",
+    type=click.Choice(["packed", "whole"]),
+    help="How a new data set is kept: whole files need more room and can be linked instead of copied.",
+)
+def log(name: str, path: tuple[str, ...], message: str, tags: tuple[str, ...], layout: Any, **values: Any) -> None:
     """Make what lies in a folder, or files, a version of a data set."""
+    from tarmac.workspace.datasets import DataSet
+
     workspace, project, as_json = take_options(values)
-    sources = [("", path[0])] if len(path) == 1 and path[0].is_dir() else [(one.name, one) for one in path]
-    with opened(workspace, project) as door:
-        made = log_data(door, LogRequest(name, sources, message), {}, lambda done, total, what: None)
-        show(made, as_json=as_json)
+    given = {key: text for key, _, text in (tag.partition("=") for tag in tags)}
+    with opened(workspace, project) as door, _progress("logging") as progress:
+        made = DataSet(door, name).log_paths(path, message=message, tags=given, layout=layout, progress=progress)
+    if as_json:
+        show(made, as_json=True)
+        return
+    assert made.version is not None
+    version = made.version
+    what = f"{version.name}@v{version.number}: {files(version.files)}, {size(version.size)}"
+    if made.made:
+        click.echo(f"{what}; the store grew by {size(version.added)}")
+    else:
+        click.echo(f"nothing has changed: it is {what}")
 
 
 @click.command("checkout")
 @click.argument("ref")
 @click.argument("target", type=click.Path(path_type=Path))
-def checkout(ref: str, target: Path, **values: Any) -> None:
-    """Make a folder what a version is."""
-    workspace, project, _ = take_options(values)
+@click.option("--force", is_flag=True, help="Overwrite what no version has.")
+def checkout(ref: str, target: Path, force: bool, **values: Any) -> None:
+    """Make a folder what a version is. Only what differs is written; what no version has is never overwritten."""
+    from tarmac.workspace.datasets import Version
+
+    workspace, project, as_json = take_options(values)
+    with opened(workspace, project) as door, _progress("writing") as progress:
+        version = Version.named(door, ref)
+        done = version.checkout(target, force=force, progress=progress)
+    if as_json:
+        show({"version": version.ref, "folder": str(target), **done._asdict()}, as_json=True)
+        return
+    click.echo(
+        f"{target} is {version.ref}: {files(done.written)} written ({size(done.bytes)}), {done.removed:,} removed, "
+        f"{done.kept:,} as they were"
+    )
+
+
+@click.command("status")
+@click.argument("path", nargs=-1, required=True)
+@click.option("--fail", is_flag=True, help="Exit code 1 if something has changed.")
+def status(path: tuple[str, ...], fail: bool, **values: Any) -> int:
+    """What has changed in a folder since it was logged or checked out."""
+    from tarmac.data.status import status as status_of
+    from tarmac.workspace.datasets import memory_of, sources_of
+
+    workspace, project, as_json = take_options(values)
     with opened(workspace, project) as door:
-        listed = door(GetListing(ref=ref))
-        count = check_out(door, listing.decode(listed.listing), target, lambda done, total, what: None)
-    click.echo(f"{listed.version.name}@v{listed.version.number} is in {target}: {count} files")
+        found = status_of(door, memory_of(door), sources_of(path))
+    if as_json:
+        show(found, as_json=True)
+        return int(fail and not found.clean)
+    if found.unfinished:
+        click.echo(f"{found.folder}: a checkout of {found.unfinished} was stopped; {files(found.left)} are left to do")
+    else:
+        newer = f" ({found.newest} is newer)" if found.newest else ""
+        click.echo(f"{found.folder} is {found.version}{newer}" + (": nothing has changed" if found.clean else ""))
+    for mark, paths in (("changed", found.changed), ("new", found.added), ("gone", found.removed)):
+        _list(mark, paths)
+    return int(fail and not found.clean)
 
 
-commands = {name: add_options(made) for name, made in {"log": log, "checkout": checkout}.items()}
+def _list(mark: str, paths: list[str]) -> None:
+    for path in paths[:MOST_SHOWN]:
+        click.echo(f"  {mark:<8} {bounded(path, 500)}")
+    if len(paths) > MOST_SHOWN:
+        click.echo(f"  {mark:<8} … and {len(paths) - MOST_SHOWN:,} more; --json has all")
+
+
+class ListedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file of a version, as it is told."""
+
+    path: str
+    kind: str
+    size: int
+    digest: str = ""
+    target: str = ""
+
+
+KINDS = ("file", "program", "folder", "link")
+
+
+def told(entry: Any) -> ListedFile:
+    return ListedFile(
+        path=entry.path, kind=KINDS[entry.kind], size=entry.size, digest=entry.digest.hex(), target=entry.target
+    )
+
+
+@click.command("files")
+@click.argument("ref")
+def list_files(ref: str, **values: Any) -> None:
+    """The files of a version."""
+    from tarmac.workspace.datasets import Version
+
+    workspace, project, as_json = take_options(values)
+    with opened(workspace, project) as door:
+        found = [told(entry) for entry in Version.named(door, ref).entries().values()]
+    show({"files": msgspec.to_builtins(found)}, as_json=as_json)
+
+
+@click.command("cat")
+@click.argument("ref")
+@click.argument("path", default="")
+def cat(ref: str, path: str, **values: Any) -> None:
+    """Print a file of a version."""
+    from tarmac.workspace.datasets import Version
+
+    workspace, project, _ = take_options(values)
+    with opened(workspace, project) as door, Version.named(door, ref).open(path) as file:
+        while piece := file.read(1024 * 1024):
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+
+
+@click.command("diff")
+@click.argument("one")
+@click.argument("other")
+def diff(one: str, other: str, **values: Any) -> int:
+    """The files in which two versions differ; exit code 1 if they do."""
+    from tarmac.data import listing
+    from tarmac.data.diff import diff_files
+    from tarmac.data.operations import GetListing
+
+    workspace, project, as_json = take_options(values)
+    with opened(workspace, project) as door:
+        sides = [listing.decode(door(GetListing(ref=ref)).listing) for ref in (one, other)]
+        found = diff_files(door, *sides)
+    if as_json:
+        changed = [{"before": told(item.before), "after": told(item.after)} for item in found.changed]
+        show(
+            {"added": list(map(told, found.added)), "removed": list(map(told, found.removed)), "changed": changed},
+            as_json=True,
+        )
+    else:
+        for mark, paths in (
+            ("new", [entry.path for entry in found.added]),
+            ("gone", [entry.path for entry in found.removed]),
+            ("changed", [item.path for item in found.changed]),
+        ):
+            _list(mark, paths)
+    return int(bool(found.added or found.removed or found.changed))
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
+    """How far it is, on a terminal, once it takes longer than a moment."""
+    if not sys.stderr.isatty():
+        yield lambda done, total, kind: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, total, kind: shown.update(task, completed=done, total=total)
+
+
+commands = {
+    name: add_options(made)
+    for name, made in {
+        "log": log,
+        "checkout": checkout,
+        "status": status,
+        "files": list_files,
+        "cat": cat,
+        "diff": diff,
+    }.items()
+}

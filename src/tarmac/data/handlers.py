@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from tarmac.core.clock import now
-from tarmac.core.errors import Conflict, Invalid, bounded
+from tarmac.core.errors import Conflict, Damaged, Invalid, bounded
 from tarmac.core.operation import handles
 from tarmac.data import listing as listings
 from tarmac.data import operations as ops
@@ -21,17 +21,24 @@ from tarmac.store.job import JobContext
 from tarmac.store.sql import Batch, Event, Reader, Tx
 
 DAY = 24 * 3_600_000
+MOST_BYTES = 2**62
 AT_ONCE = 50
 MOST_NAMED = 100
 
 
 def _read_listing(request: ops.CommitData, read: Reader) -> Listing:
     """The list of files as its sender made it; what is wrong in it is found before anything is written."""
-    found = listings.decode(request.listing)
-    if any(len(pack) != 32 or pack == listings.HERE for pack in found.packs):
+    try:
+        found = listings.decode(request.listing)
+    except Damaged as error:
+        raise Invalid(f"data.commit: {error.message}", hint="it is made by `tarmac data log`") from None
+    packs = set(found.packs)
+    if not packs or any(len(pack) != 32 or pack == listings.HERE for pack in packs):
         raise Invalid("data.commit: the listing names packs that cannot be")
-    if any(part.place.pack not in found.packs for part in found.parts):
-        raise Invalid("data.commit: a page of the listing lies in a pack that the listing does not name")
+    if any(part.items < 0 or part.total < 0 or len(part.tree) != 32 for part in found.parts):
+        raise Invalid("data.commit: a page of the listing has numbers that cannot be")
+    if found.size > MOST_BYTES or found.files > MOST_BYTES:
+        raise Invalid("data.commit: the listing tells of more bytes than there can be")
     return found
 
 

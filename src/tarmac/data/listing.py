@@ -36,10 +36,11 @@ class Place(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A page: of a listing, or of a recipe. `tree` proves names and bytes of what it lists, wherever those lie."""
+    """A page of a listing, which has so many files, or of a recipe, which has so many pieces. `tree` proves names and
+    bytes of what it lists, wherever those lie."""
 
     first: str
-    count: int
+    items: int
     total: int
     tree: bytes
     digest: bytes
@@ -68,7 +69,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 class _Part(msgspec.Struct, array_like=True):
     first: str
-    count: int
+    items: int
     total: int
     tree: bytes
     digest: bytes
@@ -117,7 +118,7 @@ class Listing(NamedTuple):
 
     @property
     def files(self) -> int:
-        return sum(part.count for part in self.parts)
+        return sum(part.items for part in self.parts)
 
     @property
     def size(self) -> int:
@@ -235,7 +236,7 @@ def _read_recipe(recipe: _Recipe, packs: Sequence[bytes]) -> Recipe:
 
 def _part(part: _Part, packs: Sequence[bytes]) -> Part:
     where = Place(packs[part.pack], part.offset)
-    return Part(part.first, part.count, part.total, part.tree, part.digest, where, part.length)
+    return Part(part.first, part.items, part.total, part.tree, part.digest, where, part.length)
 
 
 def decoded(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:

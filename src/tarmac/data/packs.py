@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from blake3 import blake3
@@ -78,11 +77,9 @@ class Packer:
         self.flush()
         return [bytes.fromhex(future.result()) for future in self._flushed]
 
-    def __enter__(self) -> Packer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._pool.shutdown(cancel_futures=True)
+    def close(self) -> None:
+        self._pool.submit(self._depot.leave)
+        self._pool.shutdown()
 
 
 def _token(number: int) -> bytes:
@@ -111,8 +108,9 @@ def fetch(depot: Depot, wanted: Iterable[tuple[K, Wanted]]) -> Iterator[tuple[K,
                 at = one.place.offset - start
                 found = view[at : at + one.length]
                 if blake3(found).digest() != one.digest:
+                    bytes_of = f"{one.place.offset}–{one.place.offset + one.length}"
                     raise Damaged(
-                        f"pack {pack.hex()[:16]}… is damaged in bytes {one.place.offset}–{one.place.offset + one.length}",
+                        f"pack {pack.hex()[:16]}… is damaged in bytes {bytes_of}",
                         hint="`tarmac data pull` fetches it again from a workspace that has it",
                     )
                 yield key, bytes(found)

@@ -235,7 +235,8 @@ def unneeded_bytes(tx: Tx, packs: Sequence[str]) -> int:
     for names, values in blobs.placeholders(sorted(packs)):
         total += int(
             tx.value(
-                f"SELECT coalesce(sum(size), 0) FROM blobs WHERE project = :project AND refs = 0 AND digest IN ({names})",
+                "SELECT coalesce(sum(size), 0) FROM blobs "
+                f"WHERE project = :project AND refs = 0 AND digest IN ({names})",
                 project=tx.project,
                 **values,
             )

@@ -1,4 +1,4 @@
-"""How versions of data are written: `faces@v3`, `faces@latest`, `faces@2026-11-01`, `faces`. Read here, nowhere else."""
+"""How versions of data are written: `faces@v3`, `faces@latest`, `faces@2026-11-01`, `faces`. Read here only."""
 
 from __future__ import annotations
 

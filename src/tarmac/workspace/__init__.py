@@ -60,6 +60,9 @@ class Workspace(ABC):
     def close(self) -> None:
         """Let go of files and connections."""
 
+    def leave(self) -> None:  # noqa: B027 - a folder keeps nothing for a thread
+        """This thread will ask nothing more: what was kept for it alone is let go of."""
+
     def wait(self, started: Started[T], follow: Follow | None = None) -> T:
         """The answer of a job when it is done. `follow` is called with the job as it goes on."""
         pause = LOOK_FIRST_SECONDS
@@ -152,6 +155,9 @@ class RemoteWorkspace(Workspace):
 
     def close(self) -> None:
         self._remote.close()
+
+    def leave(self) -> None:
+        self._remote.leave()
 
     def interrupt(self) -> None:
         """Break off what other threads are waiting for."""
