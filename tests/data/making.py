@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ def tree(folder: Path) -> dict[str, Any]:
     for place in sorted(folder.rglob("*")):
         name = place.relative_to(folder).as_posix()
         if place.is_symlink():
-            found[name] = ("link", os.readlink(place))
+            found[name] = ("link", str(place.readlink()))
         elif place.is_dir():
             if not any(place.iterdir()):
                 found[name] = ("folder",)

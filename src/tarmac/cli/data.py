@@ -1,33 +1,21 @@
-"""What of `tarmac data` touches this machine's files: log, checkout, status, files, diff."""
+"""What of `tarmac data` touches this machine's files: log, checkout, status, files, cat, diff."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from tarmac.cli import data_between
 from tarmac.cli.common import add_options, opened, take_options
+from tarmac.cli.data_said import files, progress, size
 from tarmac.cli.show import show
 from tarmac.core.errors import bounded
 
 MOST_SHOWN = 20
-
-
-def size(count: int) -> str:
-    """Bytes as people read them."""
-    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count} bytes"
-
-
-def files(count: int) -> str:
-    return f"{count:,} file{'' if count == 1 else 's'}"
 
 
 @click.command("log")
@@ -46,8 +34,8 @@ def log(name: str, path: tuple[str, ...], message: str, tags: tuple[str, ...], l
 
     workspace, project, as_json = take_options(values)
     given = {key: text for key, _, text in (tag.partition("=") for tag in tags)}
-    with opened(workspace, project) as door, _progress("logging") as progress:
-        made = DataSet(door, name).log_paths(path, message=message, tags=given, layout=layout, progress=progress)
+    with opened(workspace, project) as door, progress("logging") as told:
+        made = DataSet(door, name).log_paths(path, message=message, tags=given, layout=layout, progress=told)
     if as_json:
         show(made, as_json=True)
         return
@@ -69,9 +57,9 @@ def checkout(ref: str, target: Path, force: bool, **values: Any) -> None:
     from tarmac.workspace.datasets import Version
 
     workspace, project, as_json = take_options(values)
-    with opened(workspace, project) as door, _progress("writing") as progress:
+    with opened(workspace, project) as door, progress("writing") as told:
         version = Version.named(door, ref)
-        done = version.checkout(target, force=force, progress=progress)
+        done = version.checkout(target, force=force, progress=told)
     if as_json:
         show({"version": version.ref, "folder": str(target), **done._asdict()}, as_json=True)
         return
@@ -186,21 +174,6 @@ def diff(one: str, other: str, **values: Any) -> int:
     return int(bool(found.added or found.removed or found.changed))
 
 
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """How far it is, on a terminal, once it takes longer than a moment."""
-    if not sys.stderr.isatty():
-        yield lambda done, total, kind: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(what, total=None)
-        yield lambda done, total, kind: shown.update(task, completed=done, total=total)
-
-
 commands = {
     name: add_options(made)
     for name, made in {
@@ -211,4 +184,4 @@ commands = {
         "cat": cat,
         "diff": diff,
     }.items()
-}
+} | data_between.commands

@@ -7,7 +7,7 @@ the old one or the new one, the journal says between which versions the folder i
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from tarmac.data.listing import LINK, Entry
 from tarmac.data.log import seen_as
 from tarmac.data.operations import Listed
 from tarmac.data.placing import place_all, refuse_clashes, refuse_full, translate
-from tarmac.data.plan import decide
+from tarmac.data.plan import Plan, decide
 from tarmac.data.reading import read_entries
 from tarmac.data.records import DataVersion
 from tarmac.data.scan import Level, inside_target, path_problem, walk
@@ -67,6 +67,19 @@ def checkout(
     return CheckedOut(
         len(plan.write) + len(plan.modes), len(plan.remove), plan.kept, sum(entry.size for entry in plan.write)
     )
+
+
+def write_all(depot: Depot, target: Path, entries: Sequence[Entry], progress: Progress) -> CheckedOut:
+    """Write these files to an empty folder, and remember nothing."""
+    plan = Plan(write=list(entries))
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        refuse_clashes(target, {entry.path: entry for entry in entries})
+        refuse_full(target, plan)
+        place_all(depot, target, plan, progress)
+    except OSError as error:
+        raise translate(error, target) from error
+    return CheckedOut(len(entries), 0, 0, sum(entry.size for entry in entries))
 
 
 def trusted(entry: Entry) -> Entry:

@@ -6,13 +6,13 @@ number, and `settled` says the digest of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from blake3 import blake3
 
-from tarmac.core.errors import Damaged
+from tarmac.core.errors import Damaged, bounded
 from tarmac.data.depot import Depot
 from tarmac.data.listing import HERE, Place
 
@@ -22,6 +22,7 @@ PACK = 64 * 1024 * 1024
 GAP = 1024 * 1024
 """Bytes between two wanted stretches of a pack are read too, if there are no more than this."""
 RUN = 32 * 1024 * 1024
+MOST_NAMED = 5
 
 
 class Wanted(NamedTuple):
@@ -92,8 +93,13 @@ def _number(pack: bytes) -> int | None:
     return int.from_bytes(pack, "big") - 1
 
 
-def fetch(depot: Depot, wanted: Iterable[tuple[K, Wanted]]) -> Iterator[tuple[K, bytes]]:
-    """The bytes of each, verified; in the order of packs and places, so that each stretch is read once."""
+def fetch(
+    depot: Depot, wanted: Iterable[tuple[K, Wanted]], named: Callable[[K], str] | None = None
+) -> Iterator[tuple[K, bytes]]:
+    """The bytes of each, verified; in the order of packs and places, so that each stretch is read once.
+
+    What is damaged is named, where the caller knows names.
+    """
     by_pack: dict[bytes, list[tuple[K, Wanted]]] = {}
     for key, one in wanted:
         by_pack.setdefault(one.place.pack, []).append((key, one))
@@ -102,18 +108,28 @@ def fetch(depot: Depot, wanted: Iterable[tuple[K, Wanted]]) -> Iterator[tuple[K,
         for run in _runs(group):
             start = run[0][1].place.offset
             end = max(one.place.offset + one.length for _, one in run)
-            data = b"".join(depot.read(pack.hex(), start, end))
-            view = memoryview(data)
+            try:
+                view = memoryview(b"".join(depot.read(pack.hex(), start, end)))
+            except Damaged as error:
+                raise _damaged(pack, run, named, error.message) from None
             for key, one in run:
                 at = one.place.offset - start
                 found = view[at : at + one.length]
                 if blake3(found).digest() != one.digest:
-                    bytes_of = f"{one.place.offset}–{one.place.offset + one.length}"
-                    raise Damaged(
-                        f"pack {pack.hex()[:16]}… is damaged in bytes {bytes_of}",
-                        hint="`tarmac data pull` fetches it again from a workspace that has it",
-                    )
+                    where = f"bytes {one.place.offset}–{one.place.offset + one.length} are not what they were"
+                    raise _damaged(pack, [(key, one)], named, where)
                 yield key, bytes(found)
+
+
+def _damaged(pack: bytes, run: Sequence[tuple[K, Wanted]], named: Callable[[K], str] | None, what: str) -> Damaged:
+    names = [bounded(named(key)) for key, _ in run[:MOST_NAMED]] if named else []
+    more = f" and {len(run) - MOST_NAMED} more" if len(run) > MOST_NAMED and named else ""
+    files = f"; `{'`, `'.join(names)}`{more} lie there" if names else ""
+    return Damaged(
+        f"pack {pack.hex()[:16]}… is damaged: {what}{files}",
+        hint="`tarmac data pull REF WORKSPACE --repair` fetches it again from a workspace that has it",
+        detail={"pack": pack.hex()},
+    )
 
 
 def _runs(group: list[tuple[K, Wanted]]) -> Iterator[list[tuple[K, Wanted]]]:

@@ -37,7 +37,7 @@ def place_all(depot: Depot, target: Path, plan: Plan, progress: Progress) -> Non
             large.append(entry)
         else:
             placing.without_bytes(entry)
-    for entry, data in fetch(depot, small):
+    for entry, data in fetch(depot, small, lambda entry: entry.path):
         placing.write(entry, [data])
         done += entry.size
         progress(done, total, "bytes")

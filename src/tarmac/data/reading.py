@@ -26,7 +26,8 @@ def read_pieces(depot: Depot, recipe: Recipe) -> list[Piece]:
 
 
 def _pages(depot: Depot, parts: Sequence[Part]) -> Iterator[tuple[int, bytes]]:
-    return fetch(depot, ((i, Wanted(part.place, part.length, part.digest)) for i, part in enumerate(parts)))
+    wanted = ((i, Wanted(part.place, part.length, part.digest)) for i, part in enumerate(parts))
+    return fetch(depot, wanted, lambda i: f"the list from {parts[i].first} on")
 
 
 def read_file(depot: Depot, entry: Entry, start: int = 0, end: int | None = None) -> Iterator[bytes]:

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import glob
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tarmac.core.digest import digest
-from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
+from tarmac.core.errors import Conflict, Invalid, NotFound, TarmacError, bounded
+from tarmac.core.files import write_private
 from tarmac.core.settings import Settings
 from tarmac.data import listing
-from tarmac.data.checkout import CheckedOut, checkout
+from tarmac.data.checkout import CheckedOut, checkout, trusted, write_all
+from tarmac.data.depot import Depot
 from tarmac.data.listing import FOLDER, LINK, Entry
 from tarmac.data.log import LogRequest, log
 from tarmac.data.operations import GetListing, ListDataVersions, Logged
@@ -28,15 +30,53 @@ from tarmac.data.records import DataVersion, Layout
 from tarmac.data.scan import Source
 from tarmac.data.seen import Memory
 from tarmac.workspace import LocalWorkspace, Workspace, connect
+from tarmac.workspace.transfer import Healing
 
+MOST_OTHERS = 20
 Progress = Callable[[int, int, str], None]
 
 
-def memory_of(workspace: Workspace) -> Memory:
-    """What is remembered of this machine's folders: in the workspace, or with the user where that is a server's."""
+def state_of(workspace: Workspace) -> Path:
+    """Where things are remembered: in the workspace, or with the user where that is a server's."""
     if isinstance(workspace, LocalWorkspace):
-        return Memory(workspace.door.store.folder.path / "data" / "folders")
-    return Memory(Settings.from_environment().state / "data" / digest(workspace.place.encode())[:16])
+        return workspace.door.store.folder.path / "data"
+    return Settings.from_environment().state / "data" / digest(workspace.place.encode())[:16]
+
+
+def memory_of(workspace: Workspace) -> Memory:
+    """What is remembered of this machine's folders."""
+    return Memory(state_of(workspace) / "folders")
+
+
+class Other(NamedTuple):
+    """A workspace that versions were pushed to or pulled from: it may have what is damaged here."""
+
+    project: str
+    place: str
+
+
+def others_of(workspace: Workspace) -> list[Other]:
+    try:
+        lines = (state_of(workspace) / "others").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [Other(*line.split(" ", 1)) for line in lines if " " in line]
+
+
+def remember_other(workspace: Workspace, other: Workspace) -> None:
+    known, new = others_of(workspace), Other(other.project, other.place)
+    if new not in known:
+        place = state_of(workspace) / "others"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_private(place, "".join(f"{one.project} {one.place}\n" for one in [*known, new][-MOST_OTHERS:]))
+
+
+def _reachable(others: Sequence[Other]) -> Iterator[Workspace]:
+    for other in others:
+        try:
+            yield connect(other.place, other.project)
+        except TarmacError:
+            continue
 
 
 def quiet(done: int, total: int, what: str) -> None:
@@ -156,11 +196,36 @@ class Version:
         """Make a folder what this version is; only what differs is written."""
         workspace = self.data_set.workspace
         listed = workspace(GetListing(ref=self.ref))
-        return checkout(workspace, memory_of(workspace), listed, Path(target).absolute(), progress, force=force)
+        return checkout(self._depot(), memory_of(workspace), listed, Path(target).absolute(), progress, force=force)
+
+    def _depot(self) -> Healing:
+        """The workspace; what is damaged there is fetched from another one that has it, if one is known."""
+        workspace = self.data_set.workspace
+        return Healing(workspace, lambda: _reachable(others_of(workspace)))
+
+    def export(self, target: str | Path, *, progress: Progress = quiet) -> CheckedOut:
+        """Write its files to a folder that does not exist yet; nothing of that is remembered."""
+        place = Path(target).absolute()
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise Conflict(f"{place} exists already", hint="name a folder that does not exist yet")
+        entries = [trusted(entry) for entry in self.entries().values()]
+        return write_all(self._depot(), place, entries, progress)
+
+    def path(self) -> Path:
+        """A folder with its files, written when it is asked for first. It is shared: copy what you want to change."""
+        workspace = self.data_set.workspace
+        place = (
+            state_of(workspace)
+            / "shown"
+            / workspace.project
+            / f"{self.facts.name}-v{self.number}-{self.facts.digest[:12]}"
+        )
+        self.checkout(place, force=True)
+        return place
 
     def open(self, path: str = "") -> io.BufferedReader:
         """A file of it, to be read from any place: only what is read is fetched. Of a single file no path is needed."""
-        return io.BufferedReader(_Reading(self.data_set.workspace, self._file(path)), 1024 * 1024)
+        return io.BufferedReader(_Reading(self._depot(), self._file(path)), 1024 * 1024)
 
     def _file(self, path: str) -> Entry:
         entries = self.entries()
@@ -194,8 +259,8 @@ def _followed(path: str, target: str) -> str:
 class _Reading(io.RawIOBase):
     """A file of a version as a stream that can be read from any place."""
 
-    def __init__(self, workspace: Workspace, entry: Entry) -> None:
-        self._workspace = workspace
+    def __init__(self, depot: Depot, entry: Entry) -> None:
+        self._depot = depot
         self._entry = entry
         self._at = 0
 
@@ -219,7 +284,7 @@ class _Reading(io.RawIOBase):
         if end <= self._at:
             return 0
         filled = 0
-        for piece in read_file(self._workspace, self._entry, self._at, end):
+        for piece in read_file(self._depot, self._entry, self._at, end):
             view[filled : filled + len(piece)] = piece
             filled += len(piece)
         self._at += filled
