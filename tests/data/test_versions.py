@@ -19,7 +19,8 @@ from tarmac.data.operations import (
     TagData,
 )
 from tarmac.data.status import status
-from tarmac.store.operations import CheckStore, CollectGarbage
+from tarmac.store.operations import CheckStore, CollectGarbage, GetStatus
+from tarmac.track.operations import CreateRun, UseInput
 from tarmac.workspace import Workspace
 from tarmac.workspace.datasets import memory_of, sources_of
 from tests.data.making import data_set, fill, tree
@@ -192,3 +193,43 @@ def test_files_named_one_by_one(workspace: Workspace, tmp_path: Path, layout: st
     assert one.open().read() == b"1"
     with pytest.raises(NotFound, match=r"like .*\*.json"):
         faces.log(str(folder / "*.json"))
+
+
+def test_a_pack_of_which_little_is_needed_is_given_up(anywhere: Workspace, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "in", {f"{n}.bin": os.urandom(100_000) for n in range(40)})
+    fill(folder, {"large.bin": os.urandom(LARGE)})
+    faces = data_set(anywhere)
+    faces.log(folder)
+    for n in range(38):
+        (folder / f"{n}.bin").unlink()
+    content = bytearray((folder / "large.bin").read_bytes())
+    del content[2_000_000:8_900_000]
+    (folder / "large.bin").write_bytes(content * 5)
+    faces.log(folder)
+    (folder / "more").write_bytes(b"more")
+    faces.log(folder)
+    before = anywhere(GetStatus()).blobs.bytes
+    anywhere(DeleteData(ref="faces@v1"))
+    purged = anywhere.wait(anywhere(PurgeData(days=0)))
+    assert (purged.versions, purged.repacked) == (["faces@v1"], 1)
+    digests = [faces.at(number).facts.digest for number in (2, 3)]
+    for _ in range(2):
+        anywhere.wait(anywhere(CollectGarbage(grace_hours=0)))
+    assert anywhere(GetStatus()).blobs.bytes < before / 2
+    assert [faces.at(number).facts.digest for number in (2, 3)] == digests
+    assert anywhere.wait(anywhere(CheckStore())).faults == []
+    faces.at(3).checkout(tmp_path / "out")
+    assert tree(tmp_path / "out") == tree(folder)
+    assert anywhere.wait(anywhere(PurgeData(days=0))).repacked == 0
+
+
+def test_a_version_that_a_run_was_given_is_kept(anywhere: Workspace, tmp_path: Path) -> None:
+    faces = data_set(anywhere)
+    faces.log(fill(tmp_path / "in", {"a": b"1"}))
+    faces.log(fill(tmp_path / "in", {"a": b"2"}))
+    run = anywhere(CreateRun(experiment="baseline"))
+    anywhere(UseInput(id=run.id, name="faces", version="v1"))
+    anywhere(DeleteData(ref="faces@v1"))
+    purged = anywhere.wait(anywhere(PurgeData(days=0)))
+    assert (purged.versions, purged.kept) == ([], [f"faces@v1: runs/{run.id}"])
+    assert anywhere.wait(anywhere(PurgeData(days=0, used=True))).versions == ["faces@v1"]

@@ -14,11 +14,16 @@ from tarmac.data import listing as listings
 from tarmac.data import operations as ops
 from tarmac.data import queries as rows
 from tarmac.data import references
+from tarmac.data.check import faults as version_faults
 from tarmac.data.listing import Listing
 from tarmac.data.records import DataVersion
+from tarmac.data.repack import Repacked, repack
 from tarmac.store.blobs import rows as blobs
+from tarmac.store.check import CHECKS
 from tarmac.store.job import JobContext
 from tarmac.store.sql import Batch, Event, Reader, Tx
+
+CHECKS.append(version_faults)
 
 DAY = 24 * 3_600_000
 MOST_BYTES = 2**62
@@ -147,10 +152,11 @@ def purge_data(request: ops.PurgeData, job: JobContext) -> ops.DataPurged:
         keys = list(free) if request.dry_run else job.store.writer.call(partial(_delete, job, free))
         gone += [free[key] for key in keys]
         job.progress(len(gone), 0, "versions")
+    repacked = Repacked(0, 0) if request.dry_run else repack(job)
     for names in (gone, kept):
         if len(names) > MOST_NAMED:
             names[MOST_NAMED:] = [f"… and {len(names) - MOST_NAMED} more"]
-    return ops.DataPurged(versions=gone, bytes=size, kept=kept)
+    return ops.DataPurged(versions=gone, bytes=size, kept=kept, repacked=repacked.packs)
 
 
 def _delete(job: JobContext, free: dict[int, str], batch: Batch) -> Sequence[int]:

@@ -41,9 +41,12 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataPurged(msgspec.Struct, frozen=True, kw_only=True):
+    """`repacked` packs, of which little was needed any more, were given up: what was needed was written anew."""
+
     versions: list[str]
     bytes: int
     kept: list[str]
+    repacked: int
 
 
 @operation("data.commit", needs="write", positional=("name",))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -269,6 +269,71 @@ def refuse_taken(name: str, number: int) -> Conflict:
         f"`{bounded(name)}@v{number}` is another version here, with other files",
         hint="both workspaces gave this number: log it under a name of its own, or push to another project",
     )
+
+
+# --- of all projects, for those who look after the store ---
+
+
+class StoredVersion(NamedTuple):
+    """A version as it is kept."""
+
+    key: int
+    project: int
+    project_name: str
+    name: str
+    digest: str
+    files: int
+    size: int
+    listing: bytes
+
+
+def every_version(connection: Connection, project: int | None = None) -> Iterator[StoredVersion]:
+    """In the trash or not, of one project or of all."""
+    after = 0
+    while True:
+        row = connection.one(
+            "SELECT v.key, v.project, p.name, s.name || '@v' || v.number, v.digest, v.files, v.size, v.listing "
+            "FROM data_versions v JOIN data_sets s ON s.key = v.data_set JOIN projects p ON p.key = v.project "
+            "WHERE v.key > :after AND (v.project = :project OR :project = 0) ORDER BY v.key LIMIT 1",
+            after=after,
+            project=project or 0,
+        )
+        if row is None:
+            return
+        after = row[0]
+        key, of, project_name, name, digest, files, size, listing = row
+        yield StoredVersion(key, of, project_name, name, digest, files, size, bytes(listing))
+
+
+def packs_of(connection: Connection, version: int) -> list[str]:
+    return [row[0] for row in connection.all("SELECT digest FROM data_blobs WHERE version = :key", key=version)]
+
+
+def sizes_of_packs(connection: Connection, project: int) -> dict[str, int]:
+    """Of everything that versions of a project need."""
+    return dict(
+        connection.all(
+            "SELECT DISTINCT b.digest, b.size FROM blobs b JOIN data_blobs d ON d.digest = b.digest "
+            "JOIN data_versions v ON v.key = d.version AND v.project = b.project WHERE b.project = :project",
+            project=project,
+        )
+    )
+
+
+def move(tx: Tx, key: int, before: bytes, after: bytes, packs: Sequence[str]) -> bool:
+    """Let a version's bytes lie elsewhere, unless somebody has moved or deleted it since; it stays what it is."""
+    lock = blobs.FOR_UPDATE[tx.kind]
+    found = tx.value(f"SELECT listing FROM data_versions WHERE key = :key {lock}", key=key)
+    if found is None or bytes(found) != before:
+        return False
+    if set(packs) - blobs.lock_sizes(tx, packs).keys():
+        return False
+    old = tx.all("DELETE FROM data_blobs WHERE version = :key RETURNING digest", key=key)
+    blobs.add_refs(tx, packs, +1)
+    blobs.add_refs(tx, [digest for (digest,) in old], -1)
+    tx.insert("data_blobs", ("version", "digest"), [(key, digest) for digest in sorted(packs)])
+    tx.run("UPDATE data_versions SET listing = :listing WHERE key = :key", listing=after, key=key)
+    return True
 
 
 # --- for good ---

@@ -18,11 +18,10 @@ def read_entries(depot: Depot, parts: Sequence[Part]) -> Iterator[Entry]:
         yield from listing.decode_page(found.pop(index), part.place.pack)
 
 
-def read_pieces(depot: Depot, recipe: Recipe) -> list[Piece]:
-    found = dict(_pages(depot, recipe.parts))
-    return [
-        piece for index, part in enumerate(recipe.parts) for piece in chunks.decode_page(found[index], part.place.pack)
-    ]
+def read_pieces(depot: Depot, parts: Sequence[Part]) -> list[Piece]:
+    """The pieces on these pages of recipes, in order."""
+    found = dict(_pages(depot, parts))
+    return [piece for index, part in enumerate(parts) for piece in chunks.decode_page(found[index], part.place.pack)]
 
 
 def _pages(depot: Depot, parts: Sequence[Part]) -> Iterator[tuple[int, bytes]]:

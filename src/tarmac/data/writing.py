@@ -117,7 +117,7 @@ class Writing:
             self._paths if every <= MOST_PIECES else {path: self._paths[path] for path in paths if path in self._paths}
         )
         for recipe in chosen.values():
-            self._pieces.update((piece.digest, piece) for piece in read_pieces(self._depot, recipe))
+            self._pieces.update((piece.digest, piece) for piece in read_pieces(self._depot, recipe.parts))
 
     def _read_large(self, item: Item) -> bytes:
         with _opened(item) as file:
