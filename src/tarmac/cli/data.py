@@ -9,11 +9,11 @@ from typing import Any
 import click
 import msgspec
 
-from tarmac.cli import data_between
+from tarmac.cli import data_between, data_pins
 from tarmac.cli.common import add_options, opened, take_options
 from tarmac.cli.data_said import files, progress, size
 from tarmac.cli.show import show
-from tarmac.core.errors import bounded
+from tarmac.core.errors import NotFound, bounded
 
 MOST_SHOWN = 20
 
@@ -49,24 +49,42 @@ def log(name: str, path: tuple[str, ...], message: str, tags: tuple[str, ...], l
 
 
 @click.command("checkout")
-@click.argument("ref")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("ref", required=False)
+@click.argument("target", required=False, type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Overwrite what no version has.")
-def checkout(ref: str, target: Path, force: bool, **values: Any) -> None:
-    """Make a folder what a version is. Only what differs is written; what no version has is never overwritten."""
+@click.option("--link", is_flag=True, help="Link files of the layout `whole`, read-only, instead of copying them.")
+def checkout(ref: str | None, target: Path | None, force: bool, link: bool, **values: Any) -> None:
+    """Make a folder what a version is. Only what differs is written; what no version has is never overwritten.
+
+    Without arguments every version that tarmac.pins names goes where it belongs; with a name, that one.
+    """
+    from tarmac.workspace import pins
     from tarmac.workspace.datasets import Version
 
     workspace, project, as_json = take_options(values)
     with opened(workspace, project) as door, progress("writing") as told:
-        version = Version.named(door, ref)
-        done = version.checkout(target, force=force, progress=told)
-    if as_json:
-        show({"version": version.ref, "folder": str(target), **done._asdict()}, as_json=True)
-        return
-    click.echo(
-        f"{target} is {version.ref}: {files(done.written)} written ({size(done.bytes)}), {done.removed:,} removed, "
-        f"{done.kept:,} as they were"
-    )
+        wanted = [(ref, target)] if ref and target else []
+        if not wanted:
+            file = pins.place(Path.cwd())
+            pinned = pins.read(file)
+            if ref and ref not in pinned:
+                raise NotFound.named("pin", ref, pinned, hint="say where it belongs: `tarmac data checkout REF DIR`")
+            chosen = [pinned[ref]] if ref else list(pinned.values())
+            if not chosen:
+                raise NotFound(f"nothing is pinned in {file}", hint="`tarmac data pin REF DIR`, or name REF and DIR")
+            for pin in chosen:
+                pins.refuse_another(door, pin)
+            wanted = [(pin.ref, file.parent / pin.path) for pin in chosen]
+        for one, place in wanted:
+            version = Version.named(door, one)
+            done = version.checkout(place, force=force, link=link, progress=told)
+            if as_json:
+                show({"version": version.ref, "folder": str(place), **done._asdict()}, as_json=True)
+            else:
+                click.echo(
+                    f"{place} is {version.ref}: {files(done.written)} written ({size(done.bytes)}), "
+                    f"{done.removed:,} removed, {done.kept:,} as they were"
+                )
 
 
 @click.command("status")
@@ -174,14 +192,18 @@ def diff(one: str, other: str, **values: Any) -> int:
     return int(bool(found.added or found.removed or found.changed))
 
 
-commands = {
-    name: add_options(made)
-    for name, made in {
-        "log": log,
-        "checkout": checkout,
-        "status": status,
-        "files": list_files,
-        "cat": cat,
-        "diff": diff,
-    }.items()
-} | data_between.commands
+commands = (
+    {
+        name: add_options(made)
+        for name, made in {
+            "log": log,
+            "checkout": checkout,
+            "status": status,
+            "files": list_files,
+            "cat": cat,
+            "diff": diff,
+        }.items()
+    }
+    | data_between.commands
+    | data_pins.commands
+)

@@ -55,7 +55,11 @@ def _contents(depot: Inside, name: str, listed: Listing, sound: set[bytes], *, r
 def _files(depot: Inside, entries: Iterable[Entry], sound: set[bytes]) -> Iterator[str]:
     """Bytes that two versions share are looked at once."""
     fresh = [entry for entry in entries if entry.digest and entry.digest not in sound]
-    small = [(entry, Wanted(entry.place, entry.size, entry.digest)) for entry in fresh if entry.place]
+    small = [
+        (entry, Wanted(entry.place, entry.size, entry.digest))
+        for entry in fresh
+        if entry.place and entry.place.pack != entry.digest  # a blob of its own has been read as one
+    ]
     for entry, _ in fetch(depot, small, lambda entry: entry.path):
         sound.add(entry.digest)
     for entry in fresh:

@@ -39,9 +39,16 @@ class CheckedOut(NamedTuple):
 
 
 def checkout(
-    depot: Depot, memory: Memory, listed: Listed, target: Path, progress: Progress, *, force: bool = False
+    depot: Depot,
+    memory: Memory,
+    listed: Listed,
+    target: Path,
+    progress: Progress,
+    *,
+    force: bool = False,
+    link: bool = False,
 ) -> CheckedOut:
-    """Make the folder what the version is."""
+    """Make the folder what the version is. With `link`, files of whole layout are names of the store's own files."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise Conflict(f"{target} is not a folder", hint="choose another place")
     sources = [("", target)]
@@ -59,7 +66,7 @@ def checkout(
         version = listed.version
         steps = [*(journal.versions if journal else []), f"{version.name}@v{version.number}"]
         memory.begin(sources, Journal(depot.project, list(dict.fromkeys(steps))))
-        place_all(depot, target, plan, progress)
+        place_all(depot, target, plan, progress, link=link)
     except OSError as error:
         raise translate(error, target) from error
     _remember(depot.project, memory, version, target, wanted, held)

@@ -39,5 +39,8 @@ class Inside:
         end = blob.size if end is None else min(end, blob.size)
         return self._store.blobs.read(blob.digest, blob.place, blob.size, blob.blocks, max(0, start), end)
 
+    def locate(self, digest: str) -> Path | None:
+        return None
+
     def leave(self) -> None:
         """A thread of this process needs nothing of its own."""

@@ -47,7 +47,7 @@ def log(
     base = latest(depot, request.name)
     missing: list[str] = []
     for _ in range(TRIES):
-        with Writing(depot, base) as writing:
+        with Writing(depot, base.listing if base else None, _layout(request, base)) as writing:
             written = writing.write(items, folders, progress)
         _refuse_changes(levels, walk(request.sources))
         answer = depot(
@@ -67,16 +67,29 @@ def log(
             }
             memory.save(request.sources, seen_as(depot.project, answer.version, kept))
             return answer
+        request = request._replace(layout=_layout(request, base))
         missing, base = answer.missing, None  # gc has taken packs since: rely on nothing that was there
     raise Conflict(f"{len(missing)} packs of {bounded(request.name)} could not be kept", hint="log it again")
 
 
-def latest(depot: Depot, name: str) -> Listing | None:
-    """The list of files of the newest version, if there is one."""
+class Base(NamedTuple):
+    """The version that a new one is compared with."""
+
+    version: DataVersion
+    listing: Listing
+
+
+def latest(depot: Depot, name: str) -> Base | None:
+    """The newest version, if there is one."""
     try:
-        return listing.decode(depot(GetListing(ref=name)).listing)
+        found = depot(GetListing(ref=name))
     except NotFound:
         return None
+    return Base(found.version, listing.decode(found.listing))
+
+
+def _layout(request: LogRequest, base: Base | None) -> Layout:
+    return request.layout or (base.version.layout if base else "packed")
 
 
 def seen_as(project: str, version: DataVersion, levels: dict[str, SeenLevel]) -> Seen:

@@ -21,8 +21,8 @@ Progress = Callable[[int, int, str], None]
 LEFT_FREE = 16 * 1024 * 1024
 
 
-def place_all(depot: Depot, target: Path, plan: Plan, progress: Progress) -> None:
-    """Remove, write, change modes, in this order."""
+def place_all(depot: Depot, target: Path, plan: Plan, progress: Progress, *, link: bool = False) -> None:
+    """Remove, write, change modes, in this order. Files that are blobs of their own can be linked instead."""
     placing = _Placing(str(target))
     placing.sweep()
     for path in sorted(plan.remove, reverse=True):
@@ -31,7 +31,10 @@ def place_all(depot: Depot, target: Path, plan: Plan, progress: Progress) -> Non
     large: list[Entry] = []
     small: list[tuple[Entry, Wanted]] = []
     for entry in plan.write:
-        if entry.place:
+        if entry.place and entry.place.pack == entry.digest:
+            linked = link and entry.kind != PROGRAM and placing.link(entry, depot.locate(entry.digest.hex()))
+            large += [] if linked else [entry]
+        elif entry.place:
             small.append((entry, Wanted(entry.place, entry.size, entry.digest)))
         elif entry.recipe:
             large.append(entry)
@@ -84,6 +87,19 @@ class _Placing:
             os.replace(partial, place)  # noqa: PTH105
         else:
             self.write(entry, ())
+
+    def link(self, entry: Entry, blob: Path | None) -> bool:
+        """One file under two names, which nobody may write to; False where that cannot be."""
+        place, partial = self._places(entry)
+        if blob is None:
+            return False
+        try:
+            os.link(blob, partial)
+        except OSError:  # another file system
+            return False
+        Path(partial).chmod(0o444)
+        os.replace(partial, place)  # noqa: PTH105
+        return True
 
     def write(self, entry: Entry, pieces: Iterable[bytes]) -> None:
         place, partial = self._places(entry)

@@ -7,6 +7,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
@@ -19,12 +20,15 @@ from tarmac.data.depot import Depot
 from tarmac.data.listing import FOLDER, LINK, Entry, Listing, Part, Place, Recipe
 from tarmac.data.packs import Packer
 from tarmac.data.reading import read_entries, read_pieces
+from tarmac.data.records import Layout
 from tarmac.data.scan import Facts, Found, changed, row
+from tarmac.store.operations import FindMissing
 
 Progress = Callable[[int, int, str], None]
 READERS = 2
 READ_TOGETHER = 4 * 1024 * 1024
 READ_AHEAD = 6
+ASKED_AT_ONCE = 500
 MOST_PIECES = 4_000_000
 """Of a larger version only the recipes of files that have the same name are compared with."""
 
@@ -55,8 +59,9 @@ class _Kept(NamedTuple):
 class Writing:
     """One attempt to write a version."""
 
-    def __init__(self, depot: Depot, base: Listing | None) -> None:
+    def __init__(self, depot: Depot, base: Listing | None, layout: Layout = "packed") -> None:
         self._depot = depot
+        self._layout = layout
         self._base = base
         self._packer = Packer(depot)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="tarmac-read")
@@ -75,16 +80,9 @@ class Writing:
         digests = [item.digest for item in items]
         unknown = [index for index, item in enumerate(items) if item.digest not in self._entries and not _is_link(item)]
         total, done = sum(items[index].found.size for index in unknown), 0
-        small = [index for index in unknown if items[index].found.size <= chunks.LARGE]
-        for index, data, digest in self._read_small(items, small):
+        write = self._write_whole if self._layout == "whole" else self._write_packed
+        for index, digest in write(items, unknown):
             digests[index] = digest
-            self._keep(digest, data)
-            done += len(data)
-            progress(done, total, "bytes")
-        large = [index for index in unknown if items[index].found.size > chunks.LARGE]
-        self._recall_pieces([items[index].found.path for index in large])
-        for index in large:
-            digests[index] = self._read_large(items[index])
             done += items[index].found.size
             progress(done, total, "bytes")
         entries = [self._entry(item.found, digest) for item, digest in zip(items, digests, strict=True)]
@@ -93,6 +91,32 @@ class Writing:
         return Written(self._list(entries), digests)
 
     # --- files ---
+
+    def _write_packed(self, items: Sequence[Item], unknown: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        small = [index for index in unknown if items[index].found.size <= chunks.LARGE]
+        for index, data, digest in self._read_small(items, small):
+            self._keep(digest, data)
+            yield index, digest
+        large = [index for index in unknown if items[index].found.size > chunks.LARGE]
+        self._recall_pieces([items[index].found.path for index in large])
+        for index in large:
+            yield index, self._read_large(items[index])
+
+    def _write_whole(self, items: Sequence[Item], unknown: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Each file a blob of its own: found where it is by its digest, and linked from there."""
+        for start in range(0, len(unknown), ASKED_AT_ONCE):
+            group = unknown[start : start + ASKED_AT_ONCE]
+            digests = {index: items[index].digest or _hashed(items[index]) for index in group}
+            absent = set(self._depot(FindMissing(digests=[digest.hex() for digest in digests.values()])).missing)
+            for index, digest in digests.items():
+                found, size = items[index].found, items[index].found.size
+                if size and digest.hex() in absent:
+                    if self._depot.put(Path(found.source)) != digest.hex():
+                        raise changed(found.source, "it was written to")
+                    absent.discard(digest.hex())
+                if digest not in self._entries:
+                    self._kept[digest] = _Kept(size, Place(digest, 0) if size else None, None)
+                yield index, digest
 
     def _read_small(self, items: Sequence[Item], indexes: Sequence[int]) -> Iterator[tuple[int, bytes, bytes]]:
         """Files in their order, the next ones read and hashed by other threads meanwhile."""
@@ -230,6 +254,16 @@ def _read(item: Item) -> tuple[bytes, bytes]:
         data = file.read()
         _check_same(item, os.fstat(file.fileno()), len(data))
     return data, blake3(data).digest()
+
+
+def _hashed(item: Item) -> bytes:
+    whole, size = blake3(), 0
+    with _opened(item) as file:
+        while piece := file.read(READ_TOGETHER):
+            whole.update(piece)
+            size += len(piece)
+        _check_same(item, os.fstat(file.fileno()), size)
+    return whole.digest()
 
 
 def _opened(item: Item) -> BinaryIO:

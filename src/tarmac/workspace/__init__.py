@@ -56,6 +56,10 @@ class Workspace(ABC):
     def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes of a blob, verified, in pieces."""
 
+    def locate(self, digest: str) -> Path | None:
+        """The file that holds a blob, if it lies on this machine; it must not be written to."""
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Let go of files and connections."""
@@ -116,6 +120,10 @@ class LocalWorkspace(Workspace):
     def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         blob = self.door.find_blob(digest, self.actor, self.project)
         return self.door.read_blob(blob, max(0, start), blob.size if end is None else min(end, blob.size))
+
+    def locate(self, digest: str) -> Path | None:
+        place = self.door.store.folder.blobs / self.door.find_blob(digest, self.actor, self.project).place
+        return place if place.is_file() else None
 
     def close(self) -> None:
         self.door.close()

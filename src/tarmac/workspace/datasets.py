@@ -192,11 +192,15 @@ class Version:
         """The paths of its files and links."""
         return [path for path, entry in self.entries().items() if entry.kind != FOLDER]
 
-    def checkout(self, target: str | Path, *, force: bool = False, progress: Progress = quiet) -> CheckedOut:
+    def checkout(
+        self, target: str | Path, *, force: bool = False, link: bool = False, progress: Progress = quiet
+    ) -> CheckedOut:
         """Make a folder what this version is; only what differs is written."""
         workspace = self.data_set.workspace
         listed = workspace(GetListing(ref=self.ref))
-        return checkout(self._depot(), memory_of(workspace), listed, Path(target).absolute(), progress, force=force)
+        return checkout(
+            self._depot(), memory_of(workspace), listed, Path(target).absolute(), progress, force=force, link=link
+        )
 
     def _depot(self) -> Healing:
         """The workspace; what is damaged there is fetched from another one that has it, if one is known."""

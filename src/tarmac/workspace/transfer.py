@@ -142,6 +142,7 @@ class Healing:
         self.place = workspace.place
         self.put = workspace.put
         self.leave = workspace.leave
+        self.locate = workspace.locate
         self.healed: list[str] = []
         self._workspace = workspace
         self._others = others
