@@ -19,11 +19,13 @@ from tarmac.data.operations import (
     TagData,
 )
 from tarmac.data.status import status
-from tarmac.store.operations import CheckStore, CollectGarbage, GetStatus
-from tarmac.track.operations import CreateRun, UseInput
-from tarmac.workspace import Workspace
+from tarmac.store.operations import CheckStore, CollectGarbage, GetStatus, ShowLineage
+from tarmac.track.operations import CreateRun, GetDetails, UseInput
+from tarmac.workspace import Workspace, connect
 from tarmac.workspace.datasets import memory_of, sources_of
+from tests.conftest import Server
 from tests.data.making import data_set, fill, tree
+from tests.server.calls import Line
 
 LARGE = 9 * 1024 * 1024
 
@@ -233,3 +235,33 @@ def test_a_version_that_a_run_was_given_is_kept(anywhere: Workspace, tmp_path: P
     purged = anywhere.wait(anywhere(PurgeData(days=0)))
     assert (purged.versions, purged.kept) == ([], [f"faces@v1: runs/{run.id}"])
     assert anywhere.wait(anywhere(PurgeData(days=0, used=True))).versions == ["faces@v1"]
+
+
+def test_a_run_is_given_what_the_newest_version_is_now(anywhere: Workspace, tmp_path: Path) -> None:
+    faces = data_set(anywhere)
+    for text in (b"1", b"2"):
+        faces.log(fill(tmp_path / "in", {"a": text}))
+    run = anywhere(CreateRun(experiment="baseline"))
+    anywhere(UseInput(id=run.id, name="faces"))
+    anywhere(UseInput(id=run.id, name="faces", version="latest"))
+    anywhere(UseInput(id=run.id, name="other", version="of somebody"))
+    [used] = anywhere(ShowLineage(thing="data/faces@v2", direction="down")).edges
+    assert used.target == f"runs/{run.id}"
+    given = {item.name: item for item in anywhere(GetDetails(id=run.id)).inputs}
+    assert (given["faces"].version, given["other"].version) == ("v2", "of somebody")
+    assert faces.at(2).facts.digest in given["faces"].about
+
+
+def test_files_of_versions_over_http(server: Server, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "in", {"sub/ü.txt": b"0123456789", "large": os.urandom(LARGE)})
+    large = (folder / "large").read_bytes()
+    with connect(server.url) as workspace:
+        data_set(workspace).log(folder)
+    line = Line(server.url)
+    assert line.get("data/faces@v1/files/sub/%C3%BC.txt").body == b"0123456789"
+    answer = line.get("data/faces/files/large", headers={"Range": "bytes=5000000-5000999"})
+    assert (answer.status, answer.body) == (206, large[5_000_000:5_001_000])
+    assert line.get("data/faces/files/large").body == large
+    for path in ("data/faces/files/sub", "data/faces/files/none", "data/facse/files/large", "data/faces"):
+        assert line.get(path).status == 404
+    line.connection.close()

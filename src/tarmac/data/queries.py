@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tarmac.core.errors import Conflict, NotFound, bounded
+from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
 from tarmac.data.records import DataSet, DataVersion, Layout, Origin
-from tarmac.data.references import HIGHEST, Reference
+from tarmac.data.references import HIGHEST, LATEST, Reference, parse
 from tarmac.store.blobs import rows as blobs
 from tarmac.store.sql import Connection, Reader, Row, Tx
 
@@ -173,6 +173,17 @@ def versions(read: Reader, name: str, before: int, limit: int, *, deleted: bool)
         n=limit,
     )
     return by_keys(read, [row[0] for row in rows], with_document=False)
+
+
+def named_exactly(read: Reader, name: str, version: str) -> DataVersion | None:
+    """The version that is meant by a name with a number, a day, `latest` or nothing; None if it is none of ours."""
+    if data_set(read, name) is None:
+        return None
+    try:
+        reference = parse(f"{name}@{version or LATEST}")
+        return by_keys(read, [find(read, reference)], with_document=False)[0]
+    except (Invalid, NotFound):
+        return None
 
 
 def latest(read: Reader, data_set: int) -> tuple[int, str] | None:

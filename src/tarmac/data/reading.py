@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from tarmac.data import chunks, listing
@@ -16,6 +17,14 @@ def read_entries(depot: Depot, parts: Sequence[Part]) -> Iterator[Entry]:
     found = dict(_pages(depot, parts))
     for index, part in enumerate(parts):
         yield from listing.decode_page(found.pop(index), part.place.pack)
+
+
+def find_entry(depot: Depot, parts: Sequence[Part], path: str) -> Entry | None:
+    """One entry by its path: only its page is read."""
+    at = bisect_right([part.first for part in parts], path) - 1
+    if at < 0:
+        return None
+    return next((entry for entry in read_entries(depot, [parts[at]]) if entry.path == path), None)
 
 
 def read_pieces(depot: Depot, parts: Sequence[Part]) -> list[Piece]:
