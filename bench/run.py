@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench import machine, table  # noqa: E402
 
-PARTS = ("store", "tracking", "training", "mlflow", "registry")
+PARTS = ("store", "tracking", "training", "mlflow", "registry", "data")
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 
