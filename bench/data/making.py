@@ -61,9 +61,7 @@ def tables(place: Path, rows: int) -> dict[str, Path]:
         pq.write_table(table, found[name], row_group_size=100_000)
     for name in ("base", "insert"):
         found[f"{name}.csv"] = place / f"{name}.csv"
-        csv.write_csv(
-            variants[name].slice(0, rows // 4 + (more.num_rows if name == "insert" else 0)), place / f"{name}.csv"
-        )
+        csv.write_csv(variants[name].slice(at - rows // 8, rows // 4), found[f"{name}.csv"])
     return found
 
 

@@ -101,11 +101,12 @@ def status(path: tuple[str, ...], fail: bool, **values: Any) -> int:
     if as_json:
         show(found, as_json=True)
         return int(fail and not found.clean)
+    folder = path[0] if len(path) == 1 else found.folder
     if found.unfinished:
-        click.echo(f"{found.folder}: a checkout of {found.unfinished} was stopped; {files(found.left)} are left to do")
+        click.echo(f"{folder}: a checkout of {found.unfinished} was stopped; {files(found.left)} are left to do")
     else:
         newer = f" ({found.newest} is newer)" if found.newest else ""
-        click.echo(f"{found.folder} is {found.version}{newer}" + (": nothing has changed" if found.clean else ""))
+        click.echo(f"{folder} is {found.version}{newer}" + (": nothing has changed" if found.clean else ""))
     for mark, paths in (("changed", found.changed), ("new", found.added), ("gone", found.removed)):
         _list(mark, paths)
     return int(fail and not found.clean)
