@@ -68,7 +68,7 @@ with tarmac.run("rules") as run:
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Do it in this new folder, and leave it.")
 @click.option("--quick", is_flag=True, help="Leave out what only shows the same again.")
 def command(keep: Path | None, quick: bool) -> None:
-    """Show what exists so far: runs, tracking, data, a server, bytes, people, the ledger, backups. Nothing is left behind."""
+    """Show what exists so far: runs, tracking, a server, bytes, people, the ledger, backups, data. Nothing stays."""
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise Conflict(f"{keep} exists already", hint="name a folder that does not exist yet")
     with folder(keep) as place, Stage(place) as stage:
