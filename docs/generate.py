@@ -231,6 +231,7 @@ def type_section(shape: type, named: dict[str, type]) -> Iterator[str]:
 
 SIMPLE: dict[type[inspect.Type], str] = {
     inspect.StrType: "text",
+    inspect.BytesType: "bytes (in JSON base64)",
     inspect.IntType: "whole number",
     inspect.FloatType: "number",
     inspect.BoolType: "true or false",

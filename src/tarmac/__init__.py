@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Run", "TarmacError", "Workspace", "autolog", "connect", "current_run", "load_model", "loop", "run", "runs"]
+__all__ = [
+    "Run",
+    "TarmacError",
+    "Workspace",
+    "autolog",
+    "connect",
+    "current_run",
+    "dataset",
+    "load_model",
+    "loop",
+    "run",
+    "runs",
+]
 
 if TYPE_CHECKING:
     from tarmac.core.errors import TarmacError
@@ -15,6 +27,7 @@ if TYPE_CHECKING:
     from tarmac.logging.run import Run
     from tarmac.logging.start import current_run, run
     from tarmac.workspace import Workspace, connect
+    from tarmac.workspace.datasets import dataset
     from tarmac.workspace.frames import runs
     from tarmac.workspace.models import load_model
 
@@ -25,6 +38,7 @@ _HOMES = {
     "autolog": "tarmac.logging.auto",
     "connect": "tarmac.workspace",
     "current_run": "tarmac.logging.start",
+    "dataset": "tarmac.workspace.datasets",
     "load_model": "tarmac.workspace.models",
     "loop": "tarmac.logging.auto.torch",
     "run": "tarmac.logging.start",

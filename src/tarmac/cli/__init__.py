@@ -11,6 +11,7 @@ from tarmac.cli.lazy import LazyGroup, command_group
 # every group of commands and where its operations are declared; a test holds this against the declarations
 GROUPS = {
     "projects": ("store", "Owners of every named thing."),
+    "data": ("data", "What models were fed: data sets and their versions."),
     "experiments": ("track", "Named groups of runs."),
     "runs": ("track", "Executions: start, log, look, compare, end."),
     "metrics": ("track", "Curves of runs."),

@@ -68,13 +68,13 @@ with tarmac.run("rules") as run:
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Do it in this new folder, and leave it.")
 @click.option("--quick", is_flag=True, help="Leave out what only shows the same again.")
 def command(keep: Path | None, quick: bool) -> None:
-    """Show what exists so far: runs, tracking, a server, bytes, people, the ledger, backups. Nothing is left behind."""
+    """Show what exists so far: runs, tracking, a server, bytes, people, the ledger, backups, data. Nothing stays."""
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise Conflict(f"{keep} exists already", hint="name a folder that does not exist yet")
     with folder(keep) as place, Stage(place) as stage:
         started = time.monotonic()
         stage.opening()
-        for scene in (workspace, runs, tracking, models, server, people, lineage, blobs, damage, ledger, backup):
+        for scene in (workspace, runs, tracking, models, server, people, lineage, blobs, damage, ledger, backup, data):
             scene(stage, quick)
         stage.stop_server()
         closing(stage, keep, time.monotonic() - started)
@@ -136,6 +136,25 @@ def models(stage: Stage, quick: bool) -> None:
     stage.note("One byte more in a copy of it:")
     stage.python('with open("fetched/model.pkl", "ab") as file: file.write(b"x"); file.close()')
     stage.tarmac("models", "verify", "fetched", expect=1, says="`model.pkl` has")
+
+
+def data(stage: Stage, quick: bool) -> None:
+    stage.scene(
+        "Versions of data",
+        "A folder becomes a version, and later again what it was. Only what changed is stored and written.",
+    )
+    stage.python(
+        """\
+        Path("faces").mkdir()
+        for number in range(100):
+            Path(f"faces/{number:03}.png").write_bytes(bytes([number]) * 20_000)"""
+    )
+    stage.tarmac("data", "log", "faces", "faces", "--message", "from the camera", says="faces@v1")
+    stage.python("""Path("faces/007.png").write_bytes(b"mended"); Path("faces/008.png").unlink()""")
+    stage.tarmac("data", "status", "faces", says="changed  007.png")
+    stage.tarmac("data", "log", "faces", "faces", "--message", "labels mended", says="faces@v2")
+    stage.tarmac("data", "diff", "faces@v1", "faces@v2", expect=1, says="gone     008.png")
+    stage.tarmac("data", "checkout", "faces@v1", "faces", says="2 files written")
 
 
 def server(stage: Stage, quick: bool) -> None:

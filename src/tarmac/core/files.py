@@ -27,6 +27,22 @@ def write_private(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a whole file or nothing, with the rights that the one before had."""
+    temporary = path.with_name(f"{path.name}.{short()}")
+    try:
+        with temporary.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename durable; Windows keeps no handle on folders and needs none."""
     if sys.platform == "win32":

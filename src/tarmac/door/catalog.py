@@ -8,7 +8,7 @@ from importlib import import_module
 from tarmac.core.errors import NotFound
 from tarmac.core.operation import HANDLERS, SPECS, Handler, Spec
 
-STAGES = ("store", "people", "track", "flow", "registry", "govern", "ship", "start")
+STAGES = ("store", "people", "data", "track", "flow", "registry", "govern", "ship", "start")
 
 
 @cache

@@ -14,9 +14,15 @@ from typing import Any
 import msgspec
 
 from tarmac.core.actor import EVERYWHERE, Actor, Permission
-from tarmac.core.errors import Forbidden, Internal, TarmacError
+from tarmac.core.errors import Forbidden, Internal, NotFound, TarmacError, bounded
 from tarmac.core.ids import time_ordered
 from tarmac.core.operation import Operation, Spec, Started, spec_of
+from tarmac.data.depot import Depot
+from tarmac.data.inside import Inside
+from tarmac.data.listing import PROGRAM, Entry
+from tarmac.data.listing import decode as decode_listing
+from tarmac.data.operations import GetListing, Listed
+from tarmac.data.reading import find_entry
 from tarmac.door import catalog
 from tarmac.door.jobs import Spawner
 from tarmac.flow import queries as job_rows
@@ -162,6 +168,18 @@ class Door:
 
     def read_blob(self, blob: Blob, start: int, end: int) -> Iterator[bytes]:
         return self.store.blobs.read(blob.digest, blob.place, blob.size, blob.blocks, start, end)
+
+    def find_data(self, ref: str, path: str, actor: Actor, project: str) -> tuple[Depot, Entry]:
+        """A file of a version of data, and where its bytes are read."""
+        _allow("read data", "read", actor, project)
+        key = self.store.project_key(project)
+        depot = Inside(self.store, key, project, actor)
+        listed: Listed = self.query(catalog.find("data.listing"), GetListing(ref=ref), actor, project)
+        entry = find_entry(depot, decode_listing(listed.listing).parts, path)
+        if entry is None or entry.kind > PROGRAM:
+            shown = bounded(ref)
+            raise NotFound(f"`{shown}` has no file `{bounded(path)}`", hint=f"`tarmac data files {shown}` lists them")
+        return depot, entry
 
     def close(self) -> None:
         self.jobs.close()

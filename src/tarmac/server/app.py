@@ -75,7 +75,7 @@ class App:
             await self._pages.openapi(send)
             return
         project, rest = split_path(path)
-        if rest.startswith(("blobs/", "runs/")):
+        if rest.startswith(("blobs/", "runs/", "data/")):
             await self._bytes(rest, project, method, headers, actor, scope.get("tarmac.lender"), receive, send)
         elif rest == "events":
             await self._events(project, method, scope["query_string"], headers, peer, receive, send)
@@ -97,11 +97,13 @@ class App:
         receive: Receive,
         send: Send,
     ) -> None:
-        """`blobs/DIGEST`, `blobs/DIGEST/parked` and `runs/ID/files/PATH`."""
+        """`blobs/DIGEST`, `blobs/DIGEST/parked`, `runs/ID/files/PATH` and `data/REF/files/PATH`."""
         kind, name, *more = rest.split("/", 3)
         reads = method in ("GET", "HEAD")
         if kind == "runs" and more[:1] == ["files"] and len(more) == 2 and reads:
             await stream.get_file(self._door, name, more[1], project, actor, method, headers, send)
+        elif kind == "data" and more[:1] == ["files"] and len(more) == 2 and reads:
+            await stream.get_data(self._door, name, more[1], project, actor, method, headers, send)
         elif kind == "blobs" and more == ["parked"] and reads:
             await stream.tell_parked(self._door, name, project, actor, send)
         elif kind == "blobs" and not more and method == "PUT":
@@ -111,7 +113,7 @@ class App:
         elif kind == "blobs" and not more:
             raise Invalid(f"blobs are sent with PUT and read with GET, not {method}")
         else:
-            raise NotFound.named("address", rest, hint="files are at runs/ID/files/PATH, blobs at blobs/DIGEST")
+            raise NotFound.named("address", rest, hint="runs/ID/files/PATH, data/REF/files/PATH, blobs/DIGEST")
 
     async def _events(
         self,

@@ -21,6 +21,7 @@ from tarmac.core.errors import (
     UnknownKey,
     bounded,
 )
+from tarmac.data.reading import read_file
 from tarmac.door import catalog
 from tarmac.door.dispatch import Door
 from tarmac.govern.operations import AuditPage, ListEvents
@@ -216,13 +217,41 @@ async def get_blob(
     _check_digest(digest)
     loop = asyncio.get_running_loop()
     blob = await loop.run_in_executor(None, door.find_blob, digest, actor, project)
-    start, end, status = 0, blob.size, 200
+    await _send_bytes(
+        digest, blob.size, lambda start, end: door.read_blob(blob, start, end), method, headers, send, described
+    )
+
+
+async def get_data(
+    door: Door, ref: str, path: str, project: str, actor: Actor, method: str, headers: dict[bytes, bytes], send: Send
+) -> None:
+    """Send a file of a version of data, or a range of it; only the pieces that have some of it are read."""
+    loop = asyncio.get_running_loop()
+    depot, entry = await loop.run_in_executor(None, door.find_data, ref, path, actor, project)
+
+    def read(start: int, end: int) -> Iterator[bytes]:
+        return read_file(depot, entry, start, end)
+
+    await _send_bytes(entry.digest.hex(), entry.size, read, method, headers, send, AS_BLOB)
+
+
+async def _send_bytes(
+    digest: str,
+    size: int,
+    read: Callable[[int, int], Iterator[bytes]],
+    method: str,
+    headers: dict[bytes, bytes],
+    send: Send,
+    described: Described,
+) -> None:
+    loop = asyncio.get_running_loop()
+    start, end, status = 0, size, 200
     extra: list[tuple[bytes, bytes]] = []
     if (wanted := headers.get(b"range")) is not None:
-        start, end = _range(wanted, blob.size)
+        start, end = _range(wanted, size)
         status = 206
-        extra = [(b"content-range", f"bytes {start}-{end - 1}/{blob.size}".encode())]
-    pieces = door.read_blob(blob, start, end)
+        extra = [(b"content-range", f"bytes {start}-{end - 1}/{size}".encode())]
+    pieces = read(start, end)
     first = (
         b"" if method == "HEAD" else await loop.run_in_executor(None, _next, pieces)
     )  # damage found here is an error

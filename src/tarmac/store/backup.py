@@ -42,8 +42,7 @@ TABLES = (
     "metric_tails", "metric_segments", "metric_sheets", "metric_outlines", "artifacts", "run_inputs", "run_logs",
     "run_facts", "spools", "experiment_tags", "loose_files", "packages", "package_files",
     "package_params", "package_tags", "package_metrics", "package_runs", "compiled", "models", "model_tags", "versions",
-    "version_tags", "alias_moves", "aliases",
-    "cuts",
+    "version_tags", "alias_moves", "aliases", "cuts", "data_sets", "data_versions", "data_tags", "data_blobs",
 )  # fmt: skip
 Progress = Callable[[int, int, str], None]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 import msgspec
 
@@ -14,6 +15,8 @@ from tarmac.store.records import CheckReport, File
 from tarmac.store.sql import Connection
 
 MOST_FAULTS = 1000
+CHECKS: list[Callable[[Store, Connection, bool], Iterator[str]]] = []
+"""What stages look at, each byte or not: one text for each thing, empty or its fault. They add theirs."""
 CHECKPOINT_EVERY = 2000
 
 
@@ -35,11 +38,11 @@ def check(job: JobContext, *, read_bytes: bool) -> CheckReport:
             progress(done, steps, "blobs")
             if done % CHECKPOINT_EVERY == 0:
                 job.checkpoint({"place": place, "blobs": done, "faults": faults[:MOST_FAULTS]})
-        for fault in _manifest_faults(connection):
+        for fault in chain(_manifest_faults(connection), _stage_faults(store, connection, read_bytes)):
             done += 1
             if fault:
                 faults.append(fault)
-            progress(done, steps, "manifests")
+            progress(min(done, steps), steps, "manifests")
         for fault in store.ledger.faults(connection, lambda position: progress(done + position, steps, "ledger")):
             faults.append(fault)
             if len(faults) > MOST_FAULTS:
@@ -79,6 +82,11 @@ def _blob_faults(store: Store, connection: Connection, read_bytes: bool, after: 
                 yield place, ""
             except TarmacError as error:
                 yield place, error.message
+
+
+def _stage_faults(store: Store, connection: Connection, read_bytes: bool) -> Iterator[str]:
+    for look in CHECKS:
+        yield from look(store, connection, read_bytes)
 
 
 def _manifest_faults(connection: Connection) -> Iterator[str]:

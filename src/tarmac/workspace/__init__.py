@@ -56,9 +56,16 @@ class Workspace(ABC):
     def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes of a blob, verified, in pieces."""
 
+    def locate(self, digest: str) -> Path | None:
+        """The file that holds a blob, if it lies on this machine; it must not be written to."""
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Let go of files and connections."""
+
+    def leave(self) -> None:  # noqa: B027 - a folder keeps nothing for a thread
+        """This thread will ask nothing more: what was kept for it alone is let go of."""
 
     def wait(self, started: Started[T], follow: Follow | None = None) -> T:
         """The answer of a job when it is done. `follow` is called with the job as it goes on."""
@@ -114,6 +121,10 @@ class LocalWorkspace(Workspace):
         blob = self.door.find_blob(digest, self.actor, self.project)
         return self.door.read_blob(blob, max(0, start), blob.size if end is None else min(end, blob.size))
 
+    def locate(self, digest: str) -> Path | None:
+        place = self.door.store.folder.blobs / self.door.find_blob(digest, self.actor, self.project).place
+        return place if place.is_file() else None
+
     def close(self) -> None:
         self.door.close()
 
@@ -152,6 +163,9 @@ class RemoteWorkspace(Workspace):
 
     def close(self) -> None:
         self._remote.close()
+
+    def leave(self) -> None:
+        self._remote.leave()
 
     def interrupt(self) -> None:
         """Break off what other threads are waiting for."""

@@ -129,6 +129,10 @@ class Remote:
         for connection in list(self._all):
             connection.close()
 
+    def leave(self) -> None:
+        """Close this thread's connection."""
+        self._drop()
+
     def interrupt(self) -> None:
         """End every thread's request: it fails as if the server were gone."""
         for connection in list(self._all):

@@ -9,6 +9,7 @@ from tarmac.core.digest import digest
 from tarmac.core.errors import Conflict, bounded
 from tarmac.core.ids import decimal, time_ordered
 from tarmac.core.operation import handles
+from tarmac.data.queries import named_exactly
 from tarmac.store import manifests
 from tarmac.store.lineage import link
 from tarmac.store.sql import Tx
@@ -315,16 +316,20 @@ def _changed(tx: Tx, count: int) -> ops.Changed:
 def use_input(request: ops.UseInput, tx: Tx) -> ops.Changed:
     row = rows.run_row(tx, request.id)
     _refuse_deleted(request.id, row[2])
+    version, about = request.version, request.about
+    if data := named_exactly(tx, request.name, version):  # `latest` is another one tomorrow
+        facts = {"digest": data.digest, "files": data.files, "bytes": data.size}
+        version, about = f"v{data.number}", about or msgspec.json.encode(facts).decode()
     made = tx.run(
         "INSERT INTO run_inputs (run, name, version, document, context) "
         "VALUES (:run, :name, :version, :about, :context) ON CONFLICT DO NOTHING",
         run=row[0],
         name=request.name,
-        version=request.version,
-        about=request.about,
+        version=version,
+        about=about,
         context=request.context,
     )
-    at = f"@{request.version}" if request.version else ""
+    at = f"@{version}" if version else ""
     link(tx, f"data/{request.name}{at}", f"runs/{request.id}", "used")
     tx.subject = f"runs/{request.id}"
     return _changed(tx, made)
