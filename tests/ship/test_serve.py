@@ -119,7 +119,9 @@ def test_an_alias_is_followed_cut_and_opened_again(place: Path, serve: Callable[
     assert "both are odd" in served.ask("constant", [0, 0, 0])[1]["error"]["message"]
     tarmac("uncut", "constant")
     served.until(lambda: served.ask("constant", [0, 0, 0])[1].get("predictions") == [2])
-    served.stop()
+    assert "predictions are kept" in served.stop()
+    (version,) = json.loads(tarmac("data", "versions", "predictions-constant", "--json"))["versions"]
+    assert "rows" in version["message"]
 
 
 @pytest.mark.slow

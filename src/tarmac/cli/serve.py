@@ -22,6 +22,7 @@ from tarmac.ship.agent import Agent, Target, Wish, Workspace, nothing_cut
 from tarmac.ship.canary import Counts
 
 START_SECONDS = 120.0
+COLLECT_SECONDS = 60.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -65,7 +66,8 @@ def command(things: tuple[str, ...], **values: Any) -> int:
         wishes = _wishes(things, source, values)
         agent = Agent(source.asked(), wishes, folder / "routes.json", [_token(token) for token in values["tokens"]])
         agent.look(now=True)
-        return _run(agent, folder, values, as_json=as_json)
+        collector = _Collector(door, agent, values) if door is not None and not values["no_log"] else None
+        return _run(agent, folder, values, collector, as_json=as_json)
 
 
 def _is_path(thing: str) -> bool:
@@ -209,7 +211,47 @@ class _Source:
         return f"{model}@v{number}" if number is not None else None
 
 
-def _run(agent: Agent, folder: Path, values: dict[str, Any], *, as_json: bool) -> int:
+class _Collector:
+    """Brings what was answered into the workspace, every now and then and at the end."""
+
+    def __init__(self, door: Any, agent: Agent, values: dict[str, Any]) -> None:
+        self._door = door
+        self._agent = agent
+        self._own = values["log_dir"] is not None
+        self._again_at = time.monotonic() + COLLECT_SECONDS
+
+    def look(self, folder: Path) -> None:
+        if time.monotonic() > self._again_at:
+            self._collect(folder, ended=False)
+            self._again_at = time.monotonic() + COLLECT_SECONDS
+
+    def end(self, folder: Path) -> None:
+        self._collect(folder, ended=True)
+
+    def _collect(self, folder: Path, *, ended: bool) -> None:
+        if self._own or not folder.is_dir():  # whoever named a folder wants the segments themselves
+            return
+        try:
+            from tarmac.workspace import predictions
+
+            kept = predictions.collect(self._door, folder, self._signature, ended=ended)
+        except ImportError as error:
+            click.echo(f"warning: the log of predictions needs {error.name}: pip install 'tarmac[data]'", err=True)
+            return
+        except TarmacError as error:
+            click.echo(f"warning: the log of predictions was not kept yet: {error}", err=True)
+            return
+        if kept and ended:
+            click.echo(f"{kept:,} predictions are kept: `tarmac data ls`", err=True)
+
+    def _signature(self, endpoint: str, version: str) -> Any:
+        from tarmac.formats.package import Sealed
+
+        folder = self._agent.folder_of(endpoint, version)
+        return Sealed(folder).about.signature if folder is not None else None
+
+
+def _run(agent: Agent, folder: Path, values: dict[str, Any], collector: _Collector | None, *, as_json: bool) -> int:
     from tarmac.serve.supervisor import Supervisor
     from tarmac.serve.worker import Config
 
@@ -226,10 +268,19 @@ def _run(agent: Agent, folder: Path, values: dict[str, Any], *, as_json: bool) -
         try:
             _until_ready(supervisor, agent)
             _announce(supervisor.url, agent, as_json=as_json)
-            supervisor.watch(agent.look)
+            segments = folder / "runtime" / "segments"
+            supervisor.watch(lambda: _look(agent, collector, segments))
         finally:
             supervisor.stop()
+            if collector is not None:
+                collector.end(folder / "runtime" / "segments")
     return 0
+
+
+def _look(agent: Agent, collector: _Collector | None, segments: Path) -> None:
+    agent.look()
+    if collector is not None:
+        collector.look(segments)
 
 
 @contextlib.contextmanager

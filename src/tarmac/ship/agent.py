@@ -85,6 +85,7 @@ class Agent:
     trouble: str = ""
     trials: dict[str, Trial] = field(default_factory=dict)
     """By endpoint."""
+    _folders: dict[tuple[str, str], Path] = field(default_factory=dict)
     _known: dict[str, tuple[str, Target]] = field(default_factory=dict)
     _written: Routes | None = None
     _again_at: float = 0.0
@@ -109,6 +110,10 @@ class Agent:
             routes = msgspec.structs.replace(routes, generation=self.generation)
             write_private(self.routes, msgspec.json.encode(routes).decode())
             self._written = routes
+
+    def folder_of(self, endpoint: str, version: str) -> Path | None:
+        """Where a version's package lies, if it was ever served here."""
+        return self._folders.get((endpoint, version))
 
     def _routes(self) -> Routes:
         cuts = {cut.endpoint: cut for cut in self.workspace.cuts()}
@@ -138,6 +143,7 @@ class Agent:
             before = found.get(target.version)
             found[target.version] = (target, share + (before[1] if before else 0.0))
             named[ref] = target.version
+            self._folders[wish.name, target.version] = target.folder
         if previous is not None:
             fallback = msgspec.structs.replace(fallback, kind="version", version=named[previous])
         endpoint = Endpoint(
