@@ -74,7 +74,7 @@ def checkout(ref: str | None, target: Path | None, force: bool, link: bool, **va
                 raise NotFound(f"nothing is pinned in {file}", hint="`tarmac data pin REF DIR`, or name REF and DIR")
             for pin in chosen:
                 pins.refuse_another(door, pin)
-            wanted = [(pin.ref, file.parent / pin.path) for pin in chosen]
+            wanted = [(pin.ref, shown(file.parent / pin.path)) for pin in chosen]
         for one, place in wanted:
             version = Version.named(door, one)
             done = version.checkout(place, force=force, link=link, progress=told)
@@ -85,6 +85,11 @@ def checkout(ref: str | None, target: Path | None, force: bool, link: bool, **va
                     f"{place} is {version.ref}: {files(done.written)} written ({size(done.bytes)}), "
                     f"{done.removed:,} removed, {done.kept:,} as they were"
                 )
+
+
+def shown(place: Path) -> Path:
+    """A place as people here call it."""
+    return place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
 
 
 @click.command("status")
