@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import glob
 import io
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from tarmac.data.records import DataVersion, Layout
 from tarmac.data.scan import Source
 from tarmac.data.seen import Memory
 from tarmac.workspace import LocalWorkspace, Workspace, connect
+from tarmac.workspace.tables import Care, Looking, Table, is_frame, written
 from tarmac.workspace.transfer import Healing
 
 MOST_OTHERS = 20
@@ -109,16 +111,56 @@ class DataSet:
 
     def log(
         self,
-        *paths: str | Path,
+        *things: Any,
         message: str = "",
         tags: dict[str, str] | None = None,
         layout: Layout | None = None,
+        care: Care = Care(),  # noqa: B008 - it cannot be changed
         progress: Progress = quiet,
     ) -> Version:
-        """Make what lies in a folder, or files, a version. If nothing has changed it is the latest one."""
-        made = self.log_paths(paths, message=message, tags=tags, layout=layout, progress=progress)
+        """Make what lies in a folder, or files, a version; or a table of polars, pandas or Arrow.
+
+        If nothing has changed it is the latest one.
+        """
+        if len(things) == 1 and is_frame(things[0]):
+            with written(things[0], self.name, state_of(self.workspace) / "tables") as path:
+                made = self.log_paths([path], message=message, tags=tags, layout=layout, care=care, progress=progress)
+                memory_of(self.workspace).forget(sources_of([path]))
+        else:
+            made = self.log_paths(things, message=message, tags=tags, layout=layout, care=care, progress=progress)
         assert made.version is not None
         return Version(self, made.version)
+
+    def log_query(
+        self,
+        text: str,
+        connection: str,
+        *,
+        message: str = "",
+        tags: dict[str, str] | None = None,
+        care: Care = Care(),  # noqa: B008 - it cannot be changed
+        progress: Progress = quiet,
+        told: list[str] | None = None,
+    ) -> Logged:
+        """Make the rows that a database answers a version; text, rows and moment are kept, the password never."""
+        from tarmac.data.tables.querying import query
+
+        folder = state_of(self.workspace) / "tables"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="query-", dir=folder) as place:
+            path = Path(place) / f"{self.name}.parquet"
+            asked = query(connection, text, path, Path.cwd(), lambda rows: progress(rows, 0, "rows"))
+            made = self.log_paths(
+                [path],
+                message=message,
+                tags=tags,
+                care=care,
+                progress=progress,
+                told=told,
+                more={"source": asked.document()},
+            )
+            memory_of(self.workspace).forget(sources_of([path]))
+        return made
 
     def log_paths(
         self,
@@ -127,13 +169,20 @@ class DataSet:
         message: str = "",
         tags: dict[str, str] | None = None,
         layout: Layout | None = None,
+        care: Care = Care(),  # noqa: B008 - it cannot be changed
         progress: Progress = quiet,
+        told: list[str] | None = None,
+        more: dict[str, Any] | None = None,
     ) -> Logged:
-        """The same, with the answer to whether a version was made."""
+        """The same, with the answer to whether a version was made; what else there is to tell goes into `told`."""
         if not paths:
             raise Invalid("there is nothing to log", hint="name a folder or files")
         request = LogRequest(self.name, sources_of(paths), message, tags or {}, layout)
-        return log(self.workspace, memory_of(self.workspace), request, progress)
+        looking = Looking(self.name, care, progress, more)
+        made = log(self.workspace, memory_of(self.workspace), request, progress, looking)
+        if told is not None:
+            told += looking.told
+        return made
 
     @property
     def latest(self) -> Version:
@@ -230,6 +279,10 @@ class Version:
     def open(self, path: str = "") -> io.BufferedReader:
         """A file of it, to be read from any place: only what is read is fetched. Of a single file no path is needed."""
         return io.BufferedReader(_Reading(self._depot(), self._file(path)), 1024 * 1024)
+
+    def table(self, columns: Sequence[str] | None = None) -> Table:
+        """Its rows, if it is a table: `.polars()`, `.pandas()`, `.arrow()`, `.lazy()` or `.batches()`."""
+        return Table(self, columns)
 
     def _file(self, path: str) -> Entry:
         entries = self.entries()
