@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tarmac.core.errors import Invalid, UnknownKey
 from tarmac.data.tables import comparing
-from tarmac.data.tables.comparing import Cell, TableDiff, compare
+from tarmac.data.tables.comparing import compare
 from tarmac.data.tables.measuring import measure
+from tarmac.data.tables.records import Cell, TableDiff
 
 
 class Frame:

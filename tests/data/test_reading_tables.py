@@ -21,6 +21,7 @@ from tarmac.core.errors import Invalid, UnknownKey
 from tarmac.data.tables import lines
 from tarmac.data.tables.parquet import write
 from tarmac.data.tables.sources import on_disk, open_table
+from tarmac.workspace.tables import as_batches
 
 ROWS = pl.DataFrame({"id": [1, 2, 3], "name": ["a", "b\nc", None], "price": [1.5, 2.0, None]})
 
@@ -136,6 +137,9 @@ def test_what_is_broken_is_said(tmp_path: Path) -> None:
     assert "t.jsonl, from line 1" in broken(tmp_path, "t.jsonl", b'{"a": 1}\n{"a": "x"}\n')
     assert "t.csv.gz cannot be read" in broken(tmp_path, "t.csv.gz", gzip.compress(b"a,b\n1,2\n")[:-4])
     assert "t.png cannot be read as a picture" in broken(tmp_path, "t.png", b"no picture")
+    assert "a quote is opened and never closed" in broken(tmp_path, "t.csv", b'a,b\n1,"x\n2,3\n')
+    assert "ends its lines with CR alone" in broken(tmp_path, "t.csv", b"a,b\r1,2\r3,4\r")
+    assert "of a type that is not known here" in broken(tmp_path, "t.jsonl", b'{"a":' + b"[" * 99 + b"]" * 99 + b"}")
     assert "are no table" in broken(tmp_path, "t.txt", b"hello")
 
 
@@ -169,6 +173,19 @@ def test_parquet_written_by_tarmac_is_read_by_all(tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "t.parquet").equals(frame)
     assert pd.read_parquet(tmp_path / "t.parquet").shape == (5_000, 3)
     assert table(tmp_path / "t.parquet").equals(frame)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]),
+        pa.table({"a": pa.array([None], pa.decimal256(70, 0))}),
+        pa.table({"a": pa.array([(1, 2, 3)], pa.month_day_nano_interval())}),
+    ],
+)
+def test_what_would_end_the_process_is_refused(table: pa.Table) -> None:
+    with pytest.raises(Invalid, match="the column `a`"):
+        as_batches(table)
 
 
 def test_nested_json(tmp_path: Path) -> None:

@@ -311,6 +311,13 @@ def test_rows_that_repeat_are_found_beyond_memory(monkeypatch: pytest.MonkeyPatc
     assert repeats.finish() == (1, [(10_500, 17)])
 
 
+def test_times_that_json_has_as_texts_are_times_in_rules_too() -> None:
+    judge = RowJudge(loads("[columns.a]\ntype = 'time'\n[columns.b]\ntype = 'date'\n[checks.x]\nrule = 'a >= b'"))
+    assert judge.passes({"a": "2026-01-01T00:00:00+02:00", "b": "2025-12-31"})
+    assert not judge.passes({"a": "2026-01-01T00:00:00+02:00", "b": "2026-01-01"})
+    assert not judge.passes({"a": "yesterday", "b": "2026-01-01"})
+
+
 def test_rows_are_judged_without_any_table_library() -> None:
     code = (
         "import sys; from tarmac.formats.contract import loads; from tarmac.formats.rows import RowJudge\n"

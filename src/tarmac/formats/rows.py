@@ -24,6 +24,9 @@ class RowJudge:
         self._asks = Tally(contract).asks
         self._names = frozenset(contract.columns)
         self._columns = [self._plan(name, column) for name, column in contract.columns.items()]
+        self._timed = {
+            name: KINDS[column.type] for name, column in contract.columns.items() if column.type in ("date", "time")
+        }
         self._rules = [
             (at, ask, tuple({column_of(name.path) for name in ask.rule.names}))
             for at, ask in enumerate(self._asks)
@@ -52,7 +55,7 @@ class RowJudge:
                     return False
         for _, ask, columns in self._rules:
             assert ask.rule is not None
-            if all(column in row for column in columns) and not ask.rule.judge(_lookup(row)).passed:
+            if all(column in row for column in columns) and not ask.rule.judge(self._lookup(row)).passed:
                 return False
         return self._contract.others == "allow" or self._names.issuperset(row)
 
@@ -70,7 +73,7 @@ class RowJudge:
         names = sorted({column for _, used in asked for column in used})
         rows = zip(*(columns[name].tolist() for name in names), strict=True) if asked else ()
         for row in (dict(zip(names, values, strict=True)) for values in rows):
-            if not all(rule is not None and rule.judge(_lookup(row)).passed for rule, _ in asked):
+            if not all(rule is not None and rule.judge(self._lookup(row)).passed for rule, _ in asked):
                 return False
         return True
 
@@ -149,9 +152,20 @@ class RowJudge:
             tally.skip(at, f"the column {absent[0]} is not there")
             return
         for index, row in enumerate(rows):
-            answer = ask.rule.judge(_lookup(row))
+            answer = ask.rule.judge(self._lookup(row))
             if not answer.passed:
                 tally.fail(at, 1, [(index, told(columns, row, answer.undecided))])
+
+    def _lookup(self, row: Row) -> Callable[[tuple[str, ...]], object]:
+        """The values of a row as its rules see them: what JSON has as texts are times if the contract says so."""
+        timed = self._timed
+
+        def look(path: tuple[str, ...]) -> object:
+            name = path[0] if len(path) == 1 else column_of(path)
+            value = row.get(name)
+            return timed[name](value) if name in timed and isinstance(value, str) else value
+
+        return look
 
     def _plan(self, name: str, column: Column) -> tuple[str, bool, bool, Any, list[tuple[str, Test]]]:
         return name, column.optional, column.nulls == 0, KINDS.get(column.type), limits(column)
@@ -181,10 +195,6 @@ def _passes_value(value: Any, nulls_fail: bool, kind: Test | None, tests: Sequen
         return not nulls_fail
     known = kind(value) if kind is not None else value
     return known is not None and all(test(known) for _, test in tests)
-
-
-def _lookup(row: Row) -> Callable[[tuple[str, ...]], object]:
-    return lambda path: row.get(path[0] if len(path) == 1 else column_of(path))
 
 
 def _integer(value: Any) -> Any:

@@ -22,14 +22,14 @@ from tarmac.core.files import write_private
 from tarmac.core.settings import Settings
 from tarmac.data import listing
 from tarmac.data.checkout import CheckedOut, checkout, trusted, write_all
-from tarmac.data.depot import Depot
 from tarmac.data.listing import FOLDER, LINK, Entry
 from tarmac.data.log import LogRequest, log
 from tarmac.data.operations import GetListing, ListDataVersions, Logged
-from tarmac.data.reading import read_entries, read_file
+from tarmac.data.reading import read_entries
 from tarmac.data.records import DataVersion, Layout
 from tarmac.data.scan import Source
 from tarmac.data.seen import Memory
+from tarmac.data.stream import FileStream
 from tarmac.workspace import LocalWorkspace, Workspace, connect
 from tarmac.workspace.tables import Care, Looking, Table, is_frame, written
 from tarmac.workspace.transfer import Healing
@@ -248,10 +248,10 @@ class Version:
         workspace = self.data_set.workspace
         listed = workspace(GetListing(ref=self.ref))
         return checkout(
-            self._depot(), memory_of(workspace), listed, Path(target).absolute(), progress, force=force, link=link
+            self.depot(), memory_of(workspace), listed, Path(target).absolute(), progress, force=force, link=link
         )
 
-    def _depot(self) -> Healing:
+    def depot(self) -> Healing:
         """The workspace; what is damaged there is fetched from another one that has it, if one is known."""
         workspace = self.data_set.workspace
         return Healing(workspace, lambda: _reachable(others_of(workspace)))
@@ -262,7 +262,7 @@ class Version:
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise Conflict(f"{place} exists already", hint="name a folder that does not exist yet")
         entries = [trusted(entry) for entry in self.entries().values()]
-        return write_all(self._depot(), place, entries, progress)
+        return write_all(self.depot(), place, entries, progress)
 
     def path(self) -> Path:
         """A folder with its files, written when it is asked for first. It is shared: copy what you want to change."""
@@ -278,7 +278,7 @@ class Version:
 
     def open(self, path: str = "") -> io.BufferedReader:
         """A file of it, to be read from any place: only what is read is fetched. Of a single file no path is needed."""
-        return io.BufferedReader(_Reading(self._depot(), self._file(path)), 1024 * 1024)
+        return io.BufferedReader(FileStream(self.depot(), self._file(path)), 1024 * 1024)
 
     def table(self, columns: Sequence[str] | None = None) -> Table:
         """Its rows, if it is a table: `.polars()`, `.pandas()`, `.arrow()`, `.lazy()` or `.batches()`."""
@@ -311,41 +311,6 @@ def _followed(path: str, target: str) -> str:
         elif step not in ("", "."):
             parts.append(step)
     return "/".join(parts)
-
-
-class _Reading(io.RawIOBase):
-    """A file of a version as a stream that can be read from any place."""
-
-    def __init__(self, depot: Depot, entry: Entry) -> None:
-        self._depot = depot
-        self._entry = entry
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._entry.size}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        end = min(self._at + len(view), self._entry.size)
-        if end <= self._at:
-            return 0
-        filled = 0
-        for piece in read_file(self._depot, self._entry, self._at, end):
-            view[filled : filled + len(piece)] = piece
-            filled += len(piece)
-        self._at += filled
-        return filled
 
 
 def dataset(name: str, workspace: str | Path | Workspace | None = None, project: str | None = None) -> DataSet:

@@ -10,14 +10,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from tarmac.core import project_file
-from tarmac.core.errors import Invalid, NotFound, Refused, bounded
+from tarmac.core.errors import Invalid, NotFound, bounded
 from tarmac.data.listing import FILE, PROGRAM
+from tarmac.data.records import DataName
 from tarmac.data.scan import Found
-from tarmac.data.tables import sources
-from tarmac.data.tables.sources import File, Source
+from tarmac.data.tables import sources, versions
+from tarmac.data.tables.sources import File, Source, as_frame
 from tarmac.formats.contract import Contract, load
 
 if TYPE_CHECKING:
@@ -100,10 +103,21 @@ def contract_of(name: str, start: Path | None = None) -> tuple[Contract | None, 
     declared = project_file.find(start or Path.cwd())
     if declared is None:
         return None, None
+    _refuse_as_path(name)
     table = project_file.load(declared).data.get(name)
     said = table.contract if table is not None else ""
     place = declared.parent / (said or f"contracts/{name}.toml")
     return (load(place) if place.is_file() else None), place
+
+
+def _refuse_as_path(name: str) -> None:
+    """A name becomes a file's name here, before anybody else has looked at it."""
+    try:
+        msgspec.convert(name, DataName)
+    except msgspec.ValidationError:
+        raise Invalid(
+            f"`{bounded(name)}` cannot be the name of a data set", hint="letters, digits, `.`, `-`, `_`"
+        ) from None
 
 
 def declared(name: str) -> project_file.DataTable | None:
@@ -131,7 +145,7 @@ def written(frame: Any, name: str, folder: Path) -> Iterator[Path]:
 
 def is_frame(thing: Any) -> bool:
     """Whether this is a table, and not a path. Nothing is imported to find out."""
-    return hasattr(thing, "columns") or hasattr(thing, "collect_schema") or hasattr(thing, "num_rows")
+    return any(hasattr(thing, name) for name in ("collect_schema", "num_rows", "columns"))
 
 
 def as_batches(frame: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -153,6 +167,7 @@ def as_batches(frame: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
             f"a {bounded(type(frame).__name__)} is no table that can be logged",
             hint="a frame of polars or pandas, an Arrow table, or paths",
         )
+    sources.check_types(table.schema)
     return table.schema, (part for batch in table.to_batches() for part in sources.portions(batch))
 
 
@@ -161,14 +176,7 @@ def as_batches(frame: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
 
 def source_of(version: Version) -> Source:
     """The rows of a version, read where it lies."""
-    files = [
-        File(path, entry.size, lambda path=path: cast("BinaryIO", version.open(path)))  # type: ignore[misc]
-        for path, entry in version.entries().items()
-        if entry.kind in (FILE, PROGRAM)
-    ]
-    if sources.table_format([file.path for file in files]) is None:
-        raise Refused(f"{version.ref} is no table: its files are of several kinds", hint="`.open()` reads its files")
-    return sources.open_table(files)
+    return versions.source_of(version.depot(), version.entries(), version.ref)
 
 
 class Table:
@@ -197,15 +205,11 @@ class Table:
         return self.arrow().to_pandas()
 
     def polars(self) -> pl.DataFrame:
-        import polars as pl
 
-        found = pl.from_arrow(self.arrow())
-        assert isinstance(found, pl.DataFrame)
-        return found
+        return as_frame(self.arrow())
 
     def lazy(self) -> pl.LazyFrame:
         """A lazy frame of polars: it reads only the columns and as many rows as its query needs."""
-        import polars as pl
         from polars.io.plugins import register_io_source
 
         source, chosen = self._source, self._columns
@@ -215,16 +219,14 @@ class Table:
         ) -> Iterator[pl.DataFrame]:
             left = n_rows
             for batch in source.batches(with_columns if with_columns is not None else chosen):
-                frame = pl.from_arrow(batch)
-                assert isinstance(frame, pl.DataFrame)
+                frame = as_frame(batch)
                 frame = frame if left is None else frame.head(left)
                 left = None if left is None else left - frame.height
                 yield frame if predicate is None else frame.filter(predicate)
                 if left == 0:
                     return
 
-        empty = pl.from_arrow(sources.chosen_of(source.schema, chosen).empty_table())
-        assert isinstance(empty, pl.DataFrame)
+        empty = as_frame(sources.chosen_of(source.schema, chosen).empty_table())
         return register_io_source(read, schema=empty.schema)
 
     def __repr__(self) -> str:

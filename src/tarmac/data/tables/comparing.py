@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from tarmac.core.errors import Invalid, UnknownKey, bounded
-from tarmac.data.tables.sources import Source
+from tarmac.data.tables.records import Cell, ColumnChange, Shift, TableDiff
+from tarmac.data.tables.sources import Source, as_frame
 from tarmac.formats.profile import ColumnProfile, Profile
 from tarmac.formats.verdict import shown
 
@@ -27,56 +26,6 @@ PARTS = 64
 MOST_EXAMPLES = 5
 SEED = 7
 KEY, ROW, NUMBER = "\0key", "\0row", "\0number"
-
-
-class ColumnChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A column of both that has another type, or other values."""
-
-    name: str
-    before: str
-    after: str
-
-
-class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    key: str
-    column: str
-    before: str
-    after: str
-
-
-class Shift(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the values of a column lie in one table and in the other."""
-
-    column: str
-    nulls: tuple[float, float]
-    mean: tuple[float, float] | None = None
-    distance: float | None = None
-    """The largest difference between the shares of values below any point (or of any category), 0 to 1."""
-    error: float = 0.0
-    """What the distance may be wrong by, because profiles are sketches."""
-    new: list[str] = []
-    gone: list[str] = []
-
-
-class TableDiff(msgspec.Struct, frozen=True, kw_only=True):
-    key: list[str]
-    rows: tuple[int, int]
-    added: int
-    removed: int
-    changed: int
-    columns_added: list[str]
-    columns_removed: list[str]
-    columns_retyped: list[ColumnChange]
-    changed_by_column: dict[str, int]
-    added_keys: list[str]
-    removed_keys: list[str]
-    cells: list[Cell]
-    shifts: list[Shift]
-
-    @property
-    def same(self) -> bool:
-        schema = self.columns_added or self.columns_removed or self.columns_retyped
-        return not (self.added or self.removed or self.changed or schema)
 
 
 def compare(one: Source, other: Source, key: Sequence[str], profiles: tuple[Profile, Profile] | None) -> TableDiff:
@@ -117,12 +66,10 @@ def compare(one: Source, other: Source, key: Sequence[str], profiles: tuple[Prof
 
 class _Side:
     def __init__(self, source: Source, key: Sequence[str]) -> None:
-        import polars as pl
 
         self.source = source
         self.key = list(key)
-        empty = pl.from_arrow(source.schema.empty_table())
-        assert isinstance(empty, pl.DataFrame)
+        empty = as_frame(source.schema.empty_table())
         self.types = dict(empty.schema)
         self.rows = 0
 
@@ -143,12 +90,10 @@ class _Side:
 
     def frames(self, columns: Sequence[str], casts: dict[str, Any]) -> Iterator[tuple[int, pl.DataFrame]]:
         """Batches with the number of their first row."""
-        import polars as pl
 
         number = 0
         for batch in self.source.batches(columns):
-            frame = pl.from_arrow(batch)
-            assert isinstance(frame, pl.DataFrame)
+            frame = as_frame(batch)
             yield number, frame.cast({name: kind for name, kind in casts.items() if kind != frame.schema[name]})
             number += batch.num_rows
 
@@ -359,7 +304,8 @@ def shifts(before: Profile, after: Profile) -> list[Shift]:
 def _shift(one: ColumnProfile, other: ColumnProfile) -> Shift:
     nulls = (one.nulls / one.rows, other.nulls / other.rows)
     mean = (one.numbers.mean, other.numbers.mean) if one.numbers and other.numbers else None
-    if one.top is not None and other.top is not None and one.top.complete and other.top.complete:
+    categories = one.kind == other.kind and one.kind in ("text", "boolean")
+    if categories and one.top is not None and other.top is not None and one.top.complete and other.top.complete:
         shares = [
             {value: count / max(1, profile.rows - profile.nulls) for value, count in top.values}
             for profile, top in ((one, one.top), (other, other.top))

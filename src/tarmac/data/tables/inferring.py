@@ -82,7 +82,8 @@ def _column(profile: ColumnProfile, *, unique: bool, pattern: str | None) -> Col
     there = profile.rows - profile.nulls
     kind: Any = profile.kind if there and profile.kind != "other" else "any"
     values = _categories(profile, there)
-    low, high = _range(profile) if kind in ("integer", "number", "date", "time") and values is None else (None, None)
+    ranged = kind in ("integer", "number", "date", "time") and not unique  # numbers that only count go on
+    low, high = _range(profile) if ranged else (None, None)
     return Column(
         type=kind,
         nulls=_nulls(profile),

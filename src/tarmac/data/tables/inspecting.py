@@ -13,7 +13,7 @@ import msgspec
 from tarmac.core.errors import Invalid, Refused, bounded
 from tarmac.data.tables.inferring import HEAD, ContractFinder
 from tarmac.data.tables.measuring import TableMeter
-from tarmac.data.tables.sources import Source
+from tarmac.data.tables.sources import Source, as_frame
 from tarmac.formats.contract import Contract, dumps, loads
 from tarmac.formats.profile import Profile, to_document
 from tarmac.formats.profile import from_document as profile_from
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 SAMPLE = 10
 MOST_TOLD = 5
+MOST_PROFILED = 2_000
+"""Columns; a profile takes some 6 kB for each."""
 LONGEST_CELL = 200
 
 Rows = Callable[[int], None]
@@ -37,7 +39,7 @@ class Inspection(NamedTuple):
 
     schema: list[dict[str, str]]
     rows: int
-    sample: list[dict[str, Any]]
+    sample: list[list[Any]]
     profile: Profile
     verdict: Verdict | None
     contract: Contract
@@ -47,15 +49,14 @@ def inspect(source: Source, contract: Contract | None, progress: Rows) -> Inspec
     """One pass over the rows. Without a contract one is inferred."""
     judge = TableJudge(contract) if contract is not None else None
     finder = ContractFinder() if contract is None else None
-    meter, sample, rows, schema = None, list[dict[str, Any]](), 0, None
+    meter, sample, rows, schema = None, list[list[Any]](), 0, None
     for frame in frames(source):
         if meter is None:
             schema = frame.schema
-            meter = TableMeter(schema)
-            sample = [
-                {name: _cell(value) for name, value in row.items()} for row in frame.head(SAMPLE).rows(named=True)
-            ]
+            meter = TableMeter(dict(list(schema.items())[:MOST_PROFILED]))
         meter.take(frame)
+        room = frame.head(SAMPLE - len(sample))
+        sample += [[_cell(value) for value in row] for row in room.rows()]
         if judge is not None:
             judge.take(frame)
         if finder is not None:
@@ -87,15 +88,9 @@ def judge_table(source: Source, contract: Contract, progress: Rows) -> Verdict:
 
 def frames(source: Source) -> Iterator[pl.DataFrame]:
     """The rows as polars has them: one frame without rows, for the columns, and then the batches."""
-    import polars as pl
-
-    found = pl.from_arrow(source.schema.empty_table())
-    assert isinstance(found, pl.DataFrame)
-    yield found
+    yield as_frame(source.schema.empty_table())
     for batch in source.batches():
-        frame = pl.from_arrow(batch)
-        assert isinstance(frame, pl.DataFrame)
-        yield frame
+        yield as_frame(batch)
 
 
 def document_of(found: Inspection, name: str, *, inferred: bool) -> dict[str, Any]:

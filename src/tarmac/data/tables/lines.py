@@ -123,6 +123,11 @@ def _csv_end(data: bytes) -> int:
 def _csv_blocks(file: File) -> Iterator[Block]:
     """The rows after the first, which has the names."""
     for block in _blocks(file, _csv_end):
+        if block.data.count(b'"') % 2:  # only the last one can have this
+            raise Invalid(
+                f"{bounded(file.path)}, from line {block.line:,} on: a quote is opened and never closed",
+                hint="a quote inside of a value is written twice; `--plain` logs the file as it is",
+            )
         if block.line > 1:
             yield block
         elif rows := block.data[_after_head(block.data) :]:
@@ -151,6 +156,8 @@ def _head(file: File) -> Head:
         first = block.data[: _after_head(block.data)]
         text = _decoded(file, Block(first, 1)).strip("\r\n")
         delimiter = "\t" if ".tsv" in file.path.lower() else _delimiter(text)
+        if "\r" in text:
+            raise Invalid(f"{bounded(file.path)} ends its lines with CR alone", hint="end them with LF")
         names = [name.strip() for name in next(csv.reader([text], delimiter=delimiter), [])]
         if not names or not any(names):
             break

@@ -26,8 +26,9 @@ from tarmac.formats.table import kind_of
 if TYPE_CHECKING:
     import polars as pl
 
-FINE = 2048
-"""How many values stand for a batch while a table is measured."""
+FINE, COARSE = 2048, 512
+"""How many values stand for a batch while a table is measured; the latter where there are many columns."""
+MANY = 200
 FAN = 16
 MOST_COUNTED = 4096
 LONGEST_VALUE = 200
@@ -38,7 +39,8 @@ class TableMeter:
     """Takes the batches of one table, all with the same columns."""
 
     def __init__(self, schema: Any) -> None:
-        self._columns = [ColumnMeter(name, dtype) for name, dtype in schema.items()]
+        fine = FINE if len(schema) <= MANY else COARSE
+        self._columns = [ColumnMeter(name, dtype, fine) for name, dtype in schema.items()]
         self._rows = 0
         self._threads = ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1, len(self._columns))))
 
@@ -62,15 +64,15 @@ def measure(frames: Iterable[pl.DataFrame], schema: Any) -> Profile:
 
 
 class ColumnMeter:
-    def __init__(self, name: str, dtype: Any) -> None:
+    def __init__(self, name: str, dtype: Any, fine: int) -> None:
         self.name = name
         self._dtype = dtype
         self._kind = kind_of(dtype)
         self._rows = 0
         self._nulls = 0
         self._infinite = 0
-        self._numbers = NumbersMeter()
-        self._lengths = NumbersMeter()
+        self._numbers = NumbersMeter(fine)
+        self._lengths = NumbersMeter(fine)
         self._top: TopMeter | None = TopMeter()
         self._distinct: DistinctMeter | None = DistinctMeter()
 
@@ -206,7 +208,8 @@ def seconds(column: pl.Series) -> Any:
 class NumbersMeter:
     """Moments, and quantiles from levels of samples: `FAN` samples of one level become one of the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, fine: int) -> None:
+        self._fine = fine
         self._count = 0
         self._mean = 0.0
         self._squares = 0.0
@@ -233,7 +236,7 @@ class NumbersMeter:
             self._squares += squares + between * between * self._count * count / total
             self._mean += between * count / total
         self._count = total
-        self._add(0, _picked(values, counts, count))
+        self._add(0, _picked(values, counts, count, self._fine))
 
     def _add(self, level: int, sample: tuple[int, Any, float]) -> None:
         if level == len(self._levels):
@@ -241,7 +244,7 @@ class NumbersMeter:
         self._levels[level].append(sample)
         if len(self._levels[level]) == FAN:
             full, self._levels[level] = self._levels[level], []
-            self._add(level + 1, _joined(full, FINE))
+            self._add(level + 1, _joined(full, self._fine))
 
     def finish(self) -> Numbers | None:
         if not self._count:
@@ -274,14 +277,14 @@ def _counted(values: Any) -> tuple[Any, Any] | None:
     return there + low, counts[there]
 
 
-def _picked(values: Any, counts: Any, count: int) -> tuple[int, Any, float]:
-    """At most `FINE` values for all: those in the middle of equal steps."""
+def _picked(values: Any, counts: Any, count: int, most: int) -> tuple[int, Any, float]:
+    """At most so many values for all: those in the middle of equal steps."""
     import numpy as np
 
-    if count <= FINE:
+    if count <= most:
         return count, np.repeat(values, counts), 0.0
-    step = count / FINE
-    places = ((np.arange(FINE) + 0.5) * step).astype("i8")
+    step = count / most
+    places = ((np.arange(most) + 0.5) * step).astype("i8")
     if len(values) < count:
         places = np.searchsorted(np.cumsum(counts), places, "right")
     return count, values[places], step / 2

@@ -11,13 +11,24 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tarmac.core.errors import Invalid, bounded
-from tarmac.data.tables.sources import BATCH_BYTES, FEWEST_ROWS, MOST_ROWS, File, chosen_of, fitted, portions, unified
+from tarmac.data.tables.sources import (
+    BATCH_BYTES,
+    FEWEST_ROWS,
+    MOST_ROWS,
+    File,
+    as_frame,
+    chosen_of,
+    fitted,
+    portions,
+    unified,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS_IN_GROUP = 1 << 20
-PAGE = 16 * 1024
+SMALLEST_PAGE, LARGEST_PAGE = 8 * 1024, 32 * 1024
+"""Bytes of values, before they are compressed."""
+GROUP = 64 << 20
 
 
 class ParquetSource:
@@ -80,6 +91,7 @@ def unreadable(path: str, error: Exception) -> Invalid:
 
 def write(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: BinaryIO) -> int:
     """Write rows as Parquet; how many there were."""
+    import pyarrow as pa
     from pyarrow import parquet
 
     rows = 0
@@ -88,33 +100,48 @@ def write(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: BinaryIO) 
         schema.remove_metadata(),
         compression="zstd",
         use_dictionary=False,
-        use_content_defined_chunking={"min_chunk_size": PAGE // 2, "max_chunk_size": 2 * PAGE, "norm_level": 0},
-        write_page_checksum=False,
-        write_statistics=True,
+        use_content_defined_chunking={"min_chunk_size": SMALLEST_PAGE, "max_chunk_size": LARGEST_PAGE, "norm_level": 0},
         data_page_size=1 << 30,  # content alone says where a page ends
-        store_schema=True,
     ) as writer:
-        waiting: list[pa.RecordBatch] = []
-        for batch in batches:
-            waiting.append(batch)
-            rows += batch.num_rows
-            if sum(one.num_rows for one in waiting) >= ROWS_IN_GROUP:
-                waiting = _write_groups(writer, waiting, schema)
-        _write_rest(writer, waiting, schema)
+        for group in _groups(batches, schema):
+            table = pa.Table.from_batches(group, schema=schema)
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+            rows += table.num_rows
     return rows
 
 
-def _write_groups(writer: Any, waiting: list[pa.RecordBatch], schema: pa.Schema) -> list[pa.RecordBatch]:
-    import pyarrow as pa
+def _groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[list[pa.RecordBatch]]:
+    """Rows in groups that end after a row whose content says so: rows that are inserted move no later group's end."""
+    waiting: list[pa.RecordBatch] = []
+    held, usual = 0, 0
+    for batch in batches:
+        usual = usual or _usual_rows(batch)
+        start = 0
+        for end in _ends(batch, usual):
+            if held + end - start >= usual // 2:
+                yield [*waiting, batch.slice(start, end - start)]
+                waiting, held, start = [], 0, end
+        waiting.append(batch.slice(start))
+        held += batch.num_rows - start
+        if held >= 4 * usual:
+            yield waiting
+            waiting, held = [], 0
+    if held or not usual:
+        yield waiting
 
-    table = pa.Table.from_batches(waiting, schema=schema)
-    whole = table.num_rows // ROWS_IN_GROUP * ROWS_IN_GROUP
-    writer.write_table(table.slice(0, whole), row_group_size=ROWS_IN_GROUP)
-    return list(table.slice(whole).to_batches())
+
+def _usual_rows(batch: pa.RecordBatch) -> int:
+    """How many rows a group has, about: a power of two, so that it hardly ever is another one for the next version."""
+    row: int = max(1, batch.nbytes // max(1, batch.num_rows))
+    return 1 << min(20, max(10, (GROUP // row).bit_length() - 1))
 
 
-def _write_rest(writer: Any, waiting: list[pa.RecordBatch], schema: pa.Schema) -> None:
-    import pyarrow as pa
+def _ends(batch: pa.RecordBatch, usual: int) -> list[int]:
+    import numpy as np
 
-    if waiting:
-        writer.write_table(pa.Table.from_batches(waiting, schema=schema), row_group_size=ROWS_IN_GROUP)
+    frame = as_frame(batch)
+    if not frame.width:
+        return []
+    hashes = frame.hash_rows(seed=1).to_numpy()
+    found: list[int] = (np.flatnonzero(hashes < np.uint64((1 << 64) // (usual // 2))) + 1).tolist()
+    return found

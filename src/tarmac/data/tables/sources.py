@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 from tarmac.core.errors import Invalid, TarmacError, UnknownKey, bounded
 
 if TYPE_CHECKING:
+    import polars as pl
     import pyarrow as pa
 
 BATCH_BYTES = 32 << 20
 MOST_ROWS = 65_536
 FEWEST_ROWS = 256
+DEEPEST = 20
+"""Lists in lists in …"""
 
 SUFFIXES: dict[str, str] = {
     ".parquet": "parquet", ".pq": "parquet",
@@ -71,6 +74,12 @@ def open_table(files: Sequence[File]) -> Source:
             f"these files are no table: {bounded(', '.join(seen) or 'there are none', 200)}",
             hint="a table is one file, or a folder of files of one kind: Parquet, CSV, JSON Lines, Arrow, pictures",
         )
+    source = _opened(kind, chosen)
+    check_types(source.schema)
+    return source
+
+
+def _opened(kind: str, chosen: Sequence[File]) -> Source:
     if kind == "parquet":
         from tarmac.data.tables.parquet import ParquetSource
 
@@ -86,6 +95,32 @@ def open_table(files: Sequence[File]) -> Source:
     from tarmac.data.tables.lines import CsvSource, JsonSource
 
     return CsvSource(chosen) if kind == "csv" else JsonSource(chosen)
+
+
+def check_types(schema: pa.Schema) -> None:
+    """Refuse what could not be looked into: some types end the whole process instead of failing."""
+    names = schema.names
+    if len(set(names)) < len(names):
+        twice = min(name for name in names if names.count(name) > 1)
+        raise Invalid(f"the column `{bounded(twice)}` is there twice", hint="give one of them another name")
+    for field in schema:
+        if not _is_known(field.type, 0):
+            raise Invalid(
+                f"the column `{bounded(field.name)}` is of a type that is not known here: {bounded(field.type)}",
+                hint="make it another type; `--plain` logs the files without looking into them",
+            )
+
+
+def _is_known(kind: pa.DataType, deep: int) -> bool:
+    from pyarrow import types
+
+    if deep > DEEPEST or types.is_decimal256(kind) or types.is_interval(kind) or types.is_union(kind):
+        return False
+    if types.is_run_end_encoded(kind):
+        return False
+    if types.is_dictionary(kind):
+        return _is_known(kind.value_type, deep + 1)
+    return all(_is_known(kind.field(at).type, deep + 1) for at in range(kind.num_fields))
 
 
 def require_libraries(why: str) -> None:
@@ -152,6 +187,22 @@ def chosen_of(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
         if name not in schema.names:
             raise UnknownKey.at("the table", name, schema.names)
     return pa.schema([schema.field(name) for name in columns])
+
+
+def as_frame(rows: pa.RecordBatch | pa.Table) -> pl.DataFrame:
+    """Rows of Arrow as polars has them."""
+    import polars as pl
+    import pyarrow as pa
+
+    try:
+        found = pl.from_arrow(rows)
+    except (pl.exceptions.PolarsError, pa.ArrowException) as error:
+        raise Invalid(
+            f"a column of the table is of a type that is not known here: {bounded(error, 200)}",
+            hint="`--plain` logs the files without looking into them",
+        ) from None
+    assert isinstance(found, pl.DataFrame)
+    return found
 
 
 def portions(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
