@@ -66,6 +66,7 @@ def test_a_table_is_logged_with_profile_and_contract(anywhere: Workspace) -> Non
     assert age is not None
     assert age.numbers is not None
     assert (age.numbers.lowest, age.numbers.highest) == (18, 77)
+    assert version.profile().column("age") == age
     assert version.table().polars().equals(PEOPLE)
     lazy = version.table(columns=["age", "id"]).lazy()
     assert lazy.filter(pl.col("age") == 18).select("id").collect().height == 5

@@ -24,12 +24,13 @@ from tarmac.data import listing
 from tarmac.data.checkout import CheckedOut, checkout, trusted, write_all
 from tarmac.data.listing import FOLDER, LINK, Entry
 from tarmac.data.log import LogRequest, log
-from tarmac.data.operations import GetListing, ListDataVersions, Logged
+from tarmac.data.operations import GetData, GetListing, ListDataVersions, Logged
 from tarmac.data.reading import read_entries
 from tarmac.data.records import DataVersion, Layout
 from tarmac.data.scan import Source
 from tarmac.data.seen import Memory
 from tarmac.data.stream import FileStream
+from tarmac.formats.profile import Profile
 from tarmac.workspace import LocalWorkspace, Workspace, connect
 from tarmac.workspace.tables import Care, Looking, Table, is_frame, written
 from tarmac.workspace.transfer import Healing
@@ -283,6 +284,12 @@ class Version:
     def table(self, columns: Sequence[str] | None = None) -> Table:
         """Its rows, if it is a table: `.polars()`, `.pandas()`, `.arrow()`, `.lazy()` or `.batches()`."""
         return Table(self, columns)
+
+    def profile(self) -> Profile:
+        """What its columns are like, as it was measured when it was logged."""
+        from tarmac.data.tables.inspecting import profile_in
+
+        return profile_in(self.data_set.workspace(GetData(ref=self.ref)).document, self.ref)
 
     def _file(self, path: str) -> Entry:
         entries = self.entries()
