@@ -111,7 +111,7 @@ class ColumnMeter:
         if values.dtype.kind in "iu" and (counted := _counted(values)) is not None:
             different, counts = counted
         else:
-            ordered = self._without_strange(np.sort(values))
+            ordered = self._without_infinite(_sorted(self._without_nan(values)))
             if not len(ordered):
                 return
             starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
@@ -124,16 +124,19 @@ class ColumnMeter:
         if self._top is not None:
             self._top.take(different, counts)
 
-    def _without_strange(self, ordered: Any) -> Any:
-        """Sorted numbers without NaN and infinities, which are counted."""
+    def _without_nan(self, values: Any) -> Any:
+        if values.dtype.kind != "f" or (there := values == values).all():
+            return values
+        self._nulls += len(values) - int(there.sum())
+        return values[there]
+
+    def _without_infinite(self, ordered: Any) -> Any:
         import numpy as np
 
-        if ordered.dtype.kind != "f" or (ordered[0] > -np.inf and ordered[-1] < np.inf):
+        if ordered.dtype.kind != "f" or not len(ordered) or (ordered[0] > -np.inf and ordered[-1] < np.inf):
             return ordered
-        numbers = int(np.searchsorted(ordered, np.nan))  # NaN sorts last
-        self._nulls += len(ordered) - numbers
-        low, high = np.searchsorted(ordered[:numbers], -np.inf, "right"), np.searchsorted(ordered[:numbers], np.inf)
-        self._infinite += int(low) + numbers - int(high)
+        low, high = np.searchsorted(ordered, -np.inf, "right"), np.searchsorted(ordered, np.inf)
+        self._infinite += int(low) + len(ordered) - int(high)
         return ordered[low:high]
 
     def _take_texts(self, column: pl.Series) -> None:
@@ -195,6 +198,7 @@ class ColumnMeter:
         return None if found is None or not found.values or found.error >= found.values[0][1] else found
 
 
+_MAGNITUDE = (1 << 63) - 1
 COUNTED = ("integer", "number", "text", "boolean", "date")
 
 
@@ -263,6 +267,17 @@ class NumbersMeter:
             zeros=self._zeros,
             quantiles=Quantiles(count=count, values=values.tolist(), error=error),
         )
+
+
+def _sorted(values: Any) -> Any:
+    """In order. Fractions are sorted as the whole numbers that their bits are: a third of the time."""
+    import polars as pl
+
+    if values.dtype.kind != "f":
+        return pl.Series(values).sort(multithreaded=False).to_numpy()
+    bits = (values + 0.0).view("i8")  # -0.0 becomes 0.0
+    ordered = pl.Series(bits ^ ((bits >> 63) & _MAGNITUDE)).sort(multithreaded=False).to_numpy()
+    return (ordered ^ ((ordered >> 63) & _MAGNITUDE)).view("f8")
 
 
 def _counted(values: Any) -> tuple[Any, Any] | None:
