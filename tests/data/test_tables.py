@@ -243,6 +243,11 @@ def test_pictures_are_measured_and_judged(project: Path) -> None:
     Path("faces/a/8.png").write_bytes(b"no picture")
     refused = tarmac("data", "log", "faces", "faces")
     assert "a/8.png cannot be read as a picture" in refused.output
+    assert refused.exit_code == 2
+    Path("contracts/faces.toml").unlink()
+    kept = tarmac("data", "log", "faces", "faces")
+    assert kept.exit_code == 0
+    assert "its pictures were not looked into: a/8.png cannot be read as a picture" in kept.output
 
 
 def test_a_query_is_a_version_and_its_secret_is_nowhere(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,13 @@ class Looking:
         chosen = files
         if kind == "picture" and contract is None and len(files) > SAMPLED_PICTURES:
             chosen = [files[at * len(files) // SAMPLED_PICTURES] for at in range(SAMPLED_PICTURES)]
-        inspection = inspect(sources.open_table(chosen), contract, lambda rows: self._progress(rows, 0, "rows"))
+        try:
+            inspection = inspect(sources.open_table(chosen), contract, lambda rows: self._progress(rows, 0, "rows"))
+        except Invalid as error:
+            if kind != "picture" or contract is not None:
+                raise
+            self.told.append(f"its pictures were not looked into: {error.message}")  # files of any kind may be logged
+            return {}
         if inspection.verdict is not None:
             if not self._care.accept:
                 refuse_failures(inspection.verdict, self._name)
