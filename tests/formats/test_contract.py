@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from tarmac.core.errors import Invalid, NewerFormat, UnknownKey
 from tarmac.formats import patterns
 from tarmac.formats.contract import Check, Column, Contract, dumps, loads
+from tarmac.formats.records import Verdict
 from tarmac.formats.repeats import Repeats
 from tarmac.formats.rows import RowJudge
 from tarmac.formats.table import judge
-from tarmac.formats.verdict import Verdict
 
 CONTRACT = """
 format = 1

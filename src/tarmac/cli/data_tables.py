@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tarmac.data.operations import DiffData
     from tarmac.data.tables.records import TableDiff
     from tarmac.formats.profile import ColumnProfile, Numbers
-    from tarmac.formats.verdict import Verdict
+    from tarmac.formats.records import Verdict
     from tarmac.workspace import Workspace
 
 BINS = 12

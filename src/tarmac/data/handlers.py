@@ -20,7 +20,7 @@ from tarmac.data.listing import Listing
 from tarmac.data.records import DataVersion
 from tarmac.data.repack import Repacked, repack
 from tarmac.data.tables import jobs
-from tarmac.formats.verdict import Verdict
+from tarmac.formats.records import Verdict
 from tarmac.store.blobs import rows as blobs
 from tarmac.store.check import CHECKS
 from tarmac.store.job import JobContext

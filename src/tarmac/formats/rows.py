@@ -8,7 +8,8 @@ from typing import Any
 
 from tarmac.formats import patterns
 from tarmac.formats.contract import Column, Contract, column_of, moment
-from tarmac.formats.verdict import Ask, Tally, Told, Verdict, shown
+from tarmac.formats.records import Verdict
+from tarmac.formats.verdict import Ask, Tally, Told, shown
 
 Row = Mapping[str, Any]
 Test = Callable[[Any], bool]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from tarmac.formats import patterns
 from tarmac.formats.contract import Column, Contract, column_of
+from tarmac.formats.records import Verdict
 from tarmac.formats.repeats import Repeats
 from tarmac.formats.rows import told
 from tarmac.formats.rules import Vector, vector
-from tarmac.formats.verdict import Ask, Tally, Told, Verdict
+from tarmac.formats.verdict import Ask, Tally, Told
 
 if TYPE_CHECKING:
     import polars as pl

@@ -17,8 +17,8 @@ from tarmac.data.tables.sources import Source, as_frame
 from tarmac.formats.contract import Contract, dumps, loads
 from tarmac.formats.profile import Profile, to_document
 from tarmac.formats.profile import from_document as profile_from
+from tarmac.formats.records import Finding, Verdict
 from tarmac.formats.table import TableJudge, kind_of
-from tarmac.formats.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
     import polars as pl

@@ -18,7 +18,7 @@ from tarmac.data.tables.versions import is_table, source_of
 from tarmac.formats.contract import loads
 from tarmac.formats.profile import Profile
 from tarmac.formats.profile import from_document as profile_from
-from tarmac.formats.verdict import Verdict
+from tarmac.formats.records import Verdict
 
 MOST_PATHS = 1_000
 
