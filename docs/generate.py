@@ -38,6 +38,15 @@ PROJECT_FILE = {
     "project.goal": "What the project is for, in a sentence. Nothing reads it yet.",
     "project.owners": "Who answers for what. Nothing reads it yet.",
     "trust.digests": "Packages whose own code may run here, by digest ([models](../guides/models.md)).",
+    "data.NAME.path": "Where the files of a data set lie: `tarmac data log NAME` reads them.",
+    "data.NAME.contract": "What its rows have to be: a file; `contracts/NAME.toml` is taken if it is there.",
+    "data.NAME.connection": "The connection that `query` is put to.",
+    "data.NAME.query": "What `tarmac data log NAME` asks for where there is no path.",
+    "connections.NAME.kind": "What it is: `sqlite`, `postgres`, `webhook`.",
+    "connections.NAME.secret": (
+        "Where its URL with user and password is found: `env:NAME`, `file:PATH` or `keyring:SERVICE/USER`."
+    ),
+    "connections.NAME.path": "The file of a SQLite database.",
     "project.timezone": "The zone that schedules will be in. Nothing reads it yet.",
 }
 
@@ -377,6 +386,8 @@ def project_keys() -> Iterator[tuple[str, inspect.Field, dict[str, type]]]:
         for field in inspect.type_info(shape).fields:  # type: ignore[attr-defined]
             if isinstance(field.type, inspect.StructType):
                 yield from walk(field.type.cls, f"{where}{field.encode_name}.")
+            elif isinstance(field.type, inspect.DictType) and isinstance(field.type.value_type, inspect.StructType):
+                yield from walk(field.type.value_type.cls, f"{where}{field.encode_name}.NAME.")
             else:
                 yield f"{where}{field.encode_name}", field, {}
 

@@ -15,6 +15,7 @@ from blake3 import blake3
 from bench import machine
 from bench.data import making
 from bench.data import peers as beside
+from bench.data import tables as inside_tables
 from bench.table import Figure
 from tarmac.data import chunks
 
@@ -51,6 +52,7 @@ def measure(*, quick: bool, peers: bool) -> list[Figure]:
         os.environ["TARMAC_STATE"] = f"{place}/state"
         figures += folders(here / "folders", files, peers=peers)
         figures += tables(here / "tables", rows)
+        figures += inside_tables.measure(quick=quick, peers=peers)
         if not quick and os.environ.get("TARMAC_PROVE"):
             figures += million(here / "million")
     return figures
@@ -186,10 +188,10 @@ def tables(here: Path, rows: int) -> list[Figure]:
     size = made["base"].stat().st_size
     limit = cut_and_hashed(made["base"])
     shutil.copy(made["base"], here / "table.parquet")
-    first = cost([*TARMAC, "data", "log", "table", "table.parquet"], here)
+    first = cost([*TARMAC, "data", "log", "table", "table.parquet", "--plain"], here)
     figures = [
         Figure(
-            f"log one Parquet file of {size / 1e6:,.0f} MB, first time",
+            f"log one Parquet file of {size / 1e6:,.0f} MB, first time, without looking into it",
             first.wall,
             "s",
             2.5 if rows > 1_000_000 else None,
@@ -221,7 +223,7 @@ def _added(here: Path, before: Path, after: Path, name: str, target: float | Non
     added = []
     for source in (before, after):
         shutil.copy(source, place / f"table{source.suffix}")
-        cost([*TARMAC, "data", "log", "table", f"table{source.suffix}"], place)
+        cost([*TARMAC, "data", "log", "table", f"table{source.suffix}", "--plain"], place)
         added.append(_bytes(place))
     share = 100 * (added[1] - added[0]) / before.stat().st_size
     limit = "DVC and git-lfs 100 %: a file is whole"

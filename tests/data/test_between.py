@@ -75,6 +75,16 @@ def test_a_damaged_pack_is_named_and_fetched_again(
     assert workspace.wait(workspace(CheckStore())).faults == []
 
 
+def test_a_log_relies_on_nothing_that_is_damaged(workspace: Workspace, folder: WorkspaceFolder, tmp_path: Path) -> None:
+    faces = data_set(workspace)
+    faces.log(fill(tmp_path / "in", {f"{n}.bin": os.urandom(5000) for n in range(20)}))
+    damage(folder)
+    (tmp_path / "in/new").write_bytes(b"new")
+    assert faces.log(tmp_path / "in").number == 2
+    faces.at(2).checkout(tmp_path / "out")
+    assert tree(tmp_path / "out") == tree(tmp_path / "in")
+
+
 def test_a_pull_that_was_cut_off_goes_on(
     workspace: Workspace, elsewhere: WorkspaceFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tarmac.core.errors import Conflict, Invalid, NotFound
+from tarmac.core.errors import Busy, Conflict, Invalid, NotFound
 from tarmac.data.operations import (
     CommitData,
     DeleteData,
@@ -125,6 +125,25 @@ def test_a_number_is_never_given_again(anywhere: Workspace, tmp_path: Path) -> N
     assert faces.log(fill(tmp_path / "in", {"a.txt": b"two"})).number == 3
     faces.at(1).checkout(tmp_path / "out")
     assert anywhere.wait(anywhere(CheckStore())).faults == []
+
+
+def test_two_checkouts_at_once_do_not_meet(workspace: Workspace, tmp_path: Path) -> None:
+    faces = data_set(workspace)
+    faces.log(fill(tmp_path / "in", {"a": b"1"}))
+    lock = memory_of(workspace).lock([("", tmp_path / "out")])
+    try:
+        with pytest.raises(Busy, match="somebody else checks out"):
+            faces.at(1).checkout(tmp_path / "out")
+    finally:
+        lock.release()
+        lock.close()
+    faces.at(1).checkout(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["faces@v1", "a/b", "", ".", "x" * 129, "two words"])
+def test_a_name_is_refused_before_anything_is_read(workspace: Workspace, tmp_path: Path, name: str) -> None:
+    with pytest.raises(Invalid, match="cannot be the name of a data set"):
+        data_set(workspace, name).log(tmp_path / "nothing")
 
 
 def test_a_listing_that_names_packs_in_vain(anywhere: Workspace, tmp_path: Path) -> None:

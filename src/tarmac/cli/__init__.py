@@ -45,6 +45,7 @@ OWN = {
     "serve": "Answer with models: HTTP, batches, shares, a log.",
     "sync": "Send what runs left on this machine.",
     "up": "Server, UI and jobs: one process.",
+    "connections": "Places outside that the project file names.",
     "doctor": "What is missing, and the command that mends it.",
 }
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import msgspec
 
-from tarmac.cli import data_between, data_pins
+from tarmac.cli import data_between, data_pins, data_tables
 from tarmac.cli.common import add_options, opened, take_options
 from tarmac.cli.data_said import files, progress, size
 from tarmac.cli.show import show
@@ -20,7 +20,7 @@ MOST_SHOWN = 20
 
 @click.command("log")
 @click.argument("name")
-@click.argument("path", nargs=-1, required=True)
+@click.argument("path", nargs=-1)
 @click.option("--message", "-m", default="", metavar="TEXT", help="What is new in it.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag of the version, any number of times.")
 @click.option(
@@ -28,14 +28,32 @@ MOST_SHOWN = 20
     type=click.Choice(["packed", "whole"]),
     help="How a new data set is kept: whole files need more room and can be linked instead of copied.",
 )
-def log(name: str, path: tuple[str, ...], message: str, tags: tuple[str, ...], layout: Any, **values: Any) -> None:
-    """Make what lies in a folder, or files, a version of a data set."""
+@click.option("--query", metavar="SQL", help="Log what a database answers to this, instead of files.")
+@click.option("--connection", metavar="NAME", help="Which database: a connection of the project file.")
+@click.option("--accept", is_flag=True, help="Make the version even if its contract does not hold, with the report.")
+@click.option("--plain", is_flag=True, help="Do not look into tables: no profile, no contract.")
+def log(name: str, path: tuple[str, ...], message: str, tags: tuple[str, ...], **values: Any) -> None:
+    """Make what lies in a folder, or files, a version of a data set; or what a database answers.
+
+    Without a path it is what the project file says of NAME.
+    """
     from tarmac.workspace.datasets import DataSet
+    from tarmac.workspace.tables import Care
 
     workspace, project, as_json = take_options(values)
+    asked = _asked(name, path, values.pop("query"), values.pop("connection"))
+    care, notes = Care(plain=values.pop("plain"), accept=values.pop("accept")), list[str]()
     given = {key: text for key, _, text in (tag.partition("=") for tag in tags)}
     with opened(workspace, project) as door, progress("logging") as told:
-        made = DataSet(door, name).log_paths(path, message=message, tags=given, layout=layout, progress=told)
+        data_set, layout = DataSet(door, name), values.pop("layout")
+        if asked.query:
+            made = data_set.log_query(
+                asked.query, asked.connection, message=message, tags=given, care=care, progress=told, told=notes
+            )
+        else:
+            made = data_set.log_paths(
+                asked.paths, message=message, tags=given, layout=layout, care=care, progress=told, told=notes
+            )
     if as_json:
         show(made, as_json=True)
         return
@@ -46,6 +64,39 @@ def log(name: str, path: tuple[str, ...], message: str, tags: tuple[str, ...], l
         click.echo(f"{what}; the store grew by {size(version.added)}")
     else:
         click.echo(f"nothing has changed: it is {what}")
+    for note in notes:
+        click.echo(note)
+
+
+class Asked(NamedTuple):
+    """What is to be logged: paths, or a query."""
+
+    paths: tuple[str, ...]
+    query: str
+    connection: str
+
+
+def _asked(name: str, path: tuple[str, ...], query: str | None, connection: str | None) -> Asked:
+    """What was typed; if that is nothing, what the project file says."""
+    from tarmac.core import project_file
+    from tarmac.workspace.tables import declared
+
+    if path and query:
+        raise click.UsageError("a version is made of files or of a query, not of both")
+    if query or connection:
+        if not (query and connection):
+            raise click.UsageError("--query and --connection belong together")
+        return Asked((), query, connection)
+    said = declared(name) if not path else None
+    if said is not None and said.query:
+        return Asked((), said.query, said.connection)
+    if said is not None and said.path:
+        found = project_file.find(Path.cwd())
+        assert found is not None
+        return Asked((str(found.parent / said.path),), "", "")
+    if not path:
+        raise click.UsageError("name a folder or files, or a path in [data.NAME] of tarmac.toml")
+    return Asked(path, "", "")
 
 
 @click.command("checkout")
@@ -74,7 +125,7 @@ def checkout(ref: str | None, target: Path | None, force: bool, link: bool, **va
                 raise NotFound(f"nothing is pinned in {file}", hint="`tarmac data pin REF DIR`, or name REF and DIR")
             for pin in chosen:
                 pins.refuse_another(door, pin)
-            wanted = [(pin.ref, file.parent / pin.path) for pin in chosen]
+            wanted = [(pin.ref, shown(file.parent / pin.path)) for pin in chosen]
         for one, place in wanted:
             version = Version.named(door, one)
             done = version.checkout(place, force=force, link=link, progress=told)
@@ -85,6 +136,11 @@ def checkout(ref: str | None, target: Path | None, force: bool, link: bool, **va
                     f"{place} is {version.ref}: {files(done.written)} written ({size(done.bytes)}), "
                     f"{done.removed:,} removed, {done.kept:,} as they were"
                 )
+
+
+def shown(place: Path) -> Path:
+    """A place as people here call it."""
+    return place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
 
 
 @click.command("status")
@@ -167,14 +223,21 @@ def cat(ref: str, path: str, **values: Any) -> None:
 @click.command("diff")
 @click.argument("one")
 @click.argument("other")
-def diff(one: str, other: str, **values: Any) -> int:
-    """The files in which two versions differ; exit code 1 if they do."""
+@click.option("--key", multiple=True, metavar="COLUMN", help="What tells the rows of a table apart; more than once.")
+@click.option("--no-key", is_flag=True, help="Compare whole rows, even if the contract names a key.")
+@click.option("--files", "only_files", is_flag=True, help="Compare files, even if they are tables.")
+def diff(one: str, other: str, key: tuple[str, ...], no_key: bool, only_files: bool, **values: Any) -> int:
+    """What differs between two versions: rows of tables, else files; exit code 1 if something does."""
     from tarmac.data import listing
     from tarmac.data.diff import diff_files
-    from tarmac.data.operations import GetListing
+    from tarmac.data.operations import DiffData, GetListing
 
     workspace, project, as_json = take_options(values)
+    asked = DiffData(one=one, other=other, key=list(key), no_key=no_key, only_files=only_files)
     with opened(workspace, project) as door:
+        if not only_files and (rows := data_tables.compared(door, asked)) is not None:
+            show(rows, as_json=True) if as_json else data_tables.tell_diff(rows)
+            return int(not rows.same)
         sides = [listing.decode(door(GetListing(ref=ref)).listing) for ref in (one, other)]
         found = diff_files(door, *sides)
     if as_json:
@@ -203,6 +266,7 @@ commands = (
             "files": list_files,
             "cat": cat,
             "diff": diff,
+            **data_tables.commands,
         }.items()
     }
     | data_between.commands

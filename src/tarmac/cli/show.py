@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 
+from tarmac.cli.trees import tree
 from tarmac.core.clock import iso
 from tarmac.core.errors import bounded
 from tarmac.core.operation import Operation
@@ -46,6 +47,8 @@ def text(answer: Any, request: Operation[Any] | None = None) -> str:
         return ESCAPE.sub("␛", str(answer["text"]))
     if set(answer) == {"runs", "differences"}:
         return differences(answer)
+    if set(answer) == {"thing", "edges"}:
+        return tree(answer["thing"], answer["edges"])
     lists = [key for key, value in answer.items() if isinstance(value, list)]
     if lists and set(answer) <= {lists[0], "next"}:
         shown = table(answer[lists[0]]) if answer[lists[0]] else f"no {lists[0]}\n"

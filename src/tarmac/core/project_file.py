@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 
@@ -28,9 +28,35 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Packages that are trusted, whoever made them."""
 
 
+class DataTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said of one data set."""
+
+    path: str = ""
+    """Where its files lie: `tarmac data log NAME` reads them."""
+    contract: str = ""
+    """What its rows have to be; `contracts/NAME.toml` if that is there."""
+    connection: str = ""
+    """Where its rows come from, with `query`."""
+    query: str = ""
+    """What is asked there, when `tarmac data log NAME` is called without a path."""
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A place outside that things are read from or sent to."""
+
+    kind: str
+    """What it is: `sqlite`, `postgres`, `webhook`."""
+    secret: str = ""
+    """Where its URL with user and password is found: `env:NAME`, `file:PATH` or `keyring:SERVICE/USER`."""
+    path: str = ""
+    """The file of a SQLite database."""
+
+
 class ProjectFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     project: Project = Project()
     trust: Trust = Trust()
+    data: dict[str, DataTable] = {}
+    connections: dict[str, Connection] = {}
 
 
 def find(start: Path) -> Path | None:
@@ -60,6 +86,17 @@ def _refuse_unknown(path: Path, where: str, document: dict[str, Any], shape: typ
     for key, value in document.items():
         if key not in fields:
             raise UnknownKey.at(f"{path}{f' [{where}]' if where else ''}", bounded(key), fields)
-        inner = fields[key]
-        if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
-            _refuse_unknown(path, f"{where}.{key}".strip("."), value, inner)
+        _look_into(path, f"{where}.{key}".strip("."), value, fields[key])
+
+
+def _look_into(path: Path, where: str, value: Any, kind: Any) -> None:
+    """Tables inside, whether there is one of them or one for each name."""
+    if not isinstance(value, dict):
+        return
+    if get_origin(kind) is dict:
+        for name, inner in value.items():
+            _look_into(path, f"{where}.{name}", inner, get_args(kind)[1])
+        return
+    for shape in (kind, *get_args(kind)):
+        if isinstance(shape, type) and issubclass(shape, msgspec.Struct):
+            _refuse_unknown(path, where, value, shape)

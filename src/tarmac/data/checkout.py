@@ -18,7 +18,7 @@ from tarmac.data.depot import Depot
 from tarmac.data.listing import LINK, Entry
 from tarmac.data.log import seen_as
 from tarmac.data.operations import Listed
-from tarmac.data.placing import place_all, refuse_clashes, refuse_full, translate
+from tarmac.data.placing import place_all, refuse_clashes, refuse_full, sweep, translate
 from tarmac.data.plan import Plan, decide
 from tarmac.data.reading import read_entries
 from tarmac.data.records import DataVersion
@@ -51,29 +51,70 @@ def checkout(
     """Make the folder what the version is. With `link`, files of whole layout are names of the store's own files."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise Conflict(f"{target} is not a folder", hint="choose another place")
-    sources = [("", target)]
-    seen, journal = memory.load(sources), memory.journal(sources)
     wanted = {entry.path: trusted(entry) for entry in read_entries(depot, listing.decode(listed.listing).parts)}
-    ours = copies(depot, seen, journal)
+    lock = memory.lock([("", target)])
     try:
+        return _Checkout(depot, memory, listed.version, target, wanted).carry_out(progress, force=force, link=link)
+    except OSError as error:
+        raise translate(error, target) from error
+    finally:
+        lock.release()
+        lock.close()
+
+
+class _Checkout:
+    """One checkout, while nobody else writes to the folder."""
+
+    def __init__(
+        self, depot: Depot, memory: Memory, version: DataVersion, target: Path, wanted: dict[str, Entry]
+    ) -> None:
+        self._depot = depot
+        self._memory = memory
+        self._version = version
+        self._target = target
+        self._wanted = wanted
+        self._sources = [("", target)]
+
+    def carry_out(self, progress: Progress, *, force: bool, link: bool) -> CheckedOut:
+        target, wanted, memory = self._target, self._wanted, self._memory
+        seen, journal = memory.load(self._sources), memory.journal(self._sources)
+        ours = copies(self._depot, seen, journal)
         target.mkdir(parents=True, exist_ok=True)
         refuse_clashes(target, wanted)
-        held = held_now(walk(sources), seen, wanted.keys() | ours.keys())
+        held = held_now(walk(self._sources), seen, wanted.keys() | ours.keys())
         plan = decide(wanted, held, ours)
         if plan.unsaved and not force:
             raise _unsaved(target, plan.unsaved)
         refuse_full(target, plan)
-        version = listed.version
-        steps = [*(journal.versions if journal else []), f"{version.name}@v{version.number}"]
-        memory.begin(sources, Journal(depot.project, list(dict.fromkeys(steps))))
-        place_all(depot, target, plan, progress, link=link)
-    except OSError as error:
-        raise translate(error, target) from error
-    _remember(depot.project, memory, version, target, wanted, held)
-    memory.done(sources)
-    return CheckedOut(
-        len(plan.write) + len(plan.modes), len(plan.remove), plan.kept, sum(entry.size for entry in plan.write)
-    )
+        if journal is not None:
+            sweep(target)
+        steps = [*(journal.versions if journal else []), f"{self._version.name}@v{self._version.number}"]
+        memory.begin(self._sources, Journal(self._depot.project, list(dict.fromkeys(steps))))
+        place_all(self._depot, target, plan, progress, link=link)
+        self._remember(held)
+        memory.done(self._sources)
+        written = len(plan.write) + len(plan.modes)
+        return CheckedOut(written, len(plan.remove), plan.kept, sum(entry.size for entry in plan.write))
+
+    def _remember(self, held: dict[str, Held]) -> None:
+        """What was not written is remembered as it looked when it was compared: a change since then shows."""
+        looked_at = moment()
+        levels: dict[str, SeenLevel] = {}
+        for level in walk(self._sources):
+            names, facts, digests = [], array("q"), []
+            for index, name in enumerate(level.names):
+                entry = self._wanted.get(level.inside(name))
+                if entry is None:
+                    continue
+                before = held.get(entry.path)
+                left = before is not None and (before.kind, before.digest) == (entry.kind, proof(entry))
+                names.append(name)
+                facts.extend(before.facts if before is not None and left else level.look(index))
+                digests.append(proof(entry))
+            bare = level.bare and level.path in self._wanted
+            kept = Level(level.path, level.source, names, facts.tobytes(), bare)
+            levels[level.source] = remembered(kept, digests, looked_at)
+        self._memory.save(self._sources, seen_as(self._depot.project, self._version, levels))
 
 
 def write_all(depot: Depot, target: Path, entries: Sequence[Entry], progress: Progress) -> CheckedOut:
@@ -107,26 +148,3 @@ def _unsaved(target: Path, paths: list[str]) -> Conflict:
         hint="log the folder first, or overwrite with --force",
         detail={"paths": sorted(paths)[:100]},
     )
-
-
-def _remember(
-    project: str, memory: Memory, version: DataVersion, target: Path, wanted: dict[str, Entry], held: dict[str, Held]
-) -> None:
-    """What was not written is remembered as it looked when it was compared: a change since then shows."""
-    looked_at = moment()
-    levels: dict[str, SeenLevel] = {}
-    for level in walk([("", target)]):
-        names, facts, digests = [], array("q"), []
-        for index, name in enumerate(level.names):
-            entry = wanted.get(level.inside(name))
-            if entry is None:
-                continue
-            before = held.get(entry.path)
-            left = before is not None and (before.kind, before.digest) == (entry.kind, proof(entry))
-            names.append(name)
-            facts.extend(before.facts if before is not None and left else level.look(index))
-            digests.append(proof(entry))
-        bare = level.bare and level.path in wanted
-        kept = Level(level.path, level.source, names, facts.tobytes(), bare)
-        levels[level.source] = remembered(kept, digests, looked_at)
-    memory.save([("", target)], seen_as(project, version, levels))

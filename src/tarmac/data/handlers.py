@@ -15,9 +15,12 @@ from tarmac.data import operations as ops
 from tarmac.data import queries as rows
 from tarmac.data import references
 from tarmac.data.check import faults as version_faults
+from tarmac.data.inside import Inside
 from tarmac.data.listing import Listing
 from tarmac.data.records import DataVersion
 from tarmac.data.repack import Repacked, repack
+from tarmac.data.tables import jobs
+from tarmac.formats.records import Verdict
 from tarmac.store.blobs import rows as blobs
 from tarmac.store.check import CHECKS
 from tarmac.store.job import JobContext
@@ -180,3 +183,26 @@ def _numbered(text: str) -> references.Reference:
 def _answer(tx: Tx, version: DataVersion) -> DataVersion:
     tx.subject = f"data/{version.name}@v{version.number}"
     return version
+
+
+@handles(ops.ValidateData)
+def validate_data(request: ops.ValidateData, job: JobContext) -> Verdict:
+    return jobs.validate(request, _listed(request.ref, job), _depot(job), partial(job.progress, message="rows"))
+
+
+@handles(ops.DiffData)
+def diff_data(request: ops.DiffData, job: JobContext) -> ops.DataDiff:
+    sides = _listed(request.one, job), _listed(request.other, job)
+    return jobs.diff(request, sides, _depot(job))
+
+
+def _listed(ref: str, job: JobContext) -> jobs.Side:
+    """A version with its document, and its list of files."""
+    with job.store.database.read() as connection:
+        read = Reader(connection, job.store.names, job.project, job.project_name, job.actor)
+        key = rows.find(read, references.parse(ref))
+        return jobs.Side(rows.version(read, key), listings.decode(rows.listing(read, key)))
+
+
+def _depot(job: JobContext) -> Inside:
+    return Inside(job.store, job.project, job.project_name, job.actor)

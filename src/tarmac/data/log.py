@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
+import msgspec
+
+from tarmac.core.errors import Conflict, Damaged, Invalid, NotFound, bounded
 from tarmac.data import listing
 from tarmac.data.depot import Depot
 from tarmac.data.listing import LINK, Listing
 from tarmac.data.operations import CommitData, GetData, GetListing, Logged
-from tarmac.data.records import DataVersion, Layout
+from tarmac.data.records import DataName, DataVersion, Layout
 from tarmac.data.scan import Found, Level, Source, changed, describe, path_problem, walk
 from tarmac.data.seen import FORMAT, Memory, Seen, SeenLevel, link_digest, moment, remembered
 from tarmac.data.writing import Item, Writing
@@ -35,6 +37,7 @@ def log(
     depot: Depot, memory: Memory, request: LogRequest, progress: Progress, describe_files: DescribeFiles | None = None
 ) -> Logged:
     """The version; the latest one if nothing has changed since."""
+    _check_name(request.name)
     looked_at = moment()
     levels = list(walk(request.sources))
     seen = memory.load(request.sources)
@@ -47,8 +50,15 @@ def log(
     base = latest(depot, request.name)
     missing: list[str] = []
     for _ in range(TRIES):
-        with Writing(depot, base.listing if base else None, _layout(request, base)) as writing:
-            written = writing.write(items, folders, progress)
+        layout = request.layout or (base.version.layout if base else None)
+        try:
+            with Writing(depot, base.listing if base else None, layout or "packed") as writing:
+                written = writing.write(items, folders, progress)
+        except Damaged:
+            if base is None:
+                raise
+            request, base = request._replace(layout=layout), None  # rely on nothing of it: a new version is whole
+            continue
         _refuse_changes(levels, walk(request.sources))
         answer = depot(
             CommitData(
@@ -67,7 +77,7 @@ def log(
             }
             memory.save(request.sources, seen_as(depot.project, answer.version, kept))
             return answer
-        request = request._replace(layout=_layout(request, base))
+        request = request._replace(layout=layout)
         missing, base = answer.missing, None  # gc has taken packs since: rely on nothing that was there
     raise Conflict(f"{len(missing)} packs of {bounded(request.name)} could not be kept", hint="log it again")
 
@@ -88,8 +98,15 @@ def latest(depot: Depot, name: str) -> Base | None:
     return Base(found.version, listing.decode(found.listing))
 
 
-def _layout(request: LogRequest, base: Base | None) -> Layout:
-    return request.layout or (base.version.layout if base else "packed")
+def _check_name(name: str) -> None:
+    """Before a long time is spent on it."""
+    try:
+        msgspec.convert(name, DataName)
+    except msgspec.ValidationError:
+        raise Invalid(
+            f"`{bounded(name)}` cannot be the name of a data set",
+            hint="1 to 128 letters, digits, dots, dashes and underscores; without a version",
+        ) from None
 
 
 def seen_as(project: str, version: DataVersion, levels: dict[str, SeenLevel]) -> Seen:

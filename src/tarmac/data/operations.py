@@ -10,6 +10,8 @@ from msgspec import Meta
 from tarmac.core.names import Limit, Name, Note, Value
 from tarmac.core.operation import Command, Job, Query, operation
 from tarmac.data.records import DataName, DataRef, DataSet, DataVersion, Layout, Origin
+from tarmac.data.tables.records import TableDiff
+from tarmac.formats.records import Verdict
 
 Texts = Annotated[dict[Name, Value], Meta(max_length=10_000, description="at most 10,000 names with text")]
 Listing = Annotated[bytes, Meta(max_length=24_000_000, description="made by tarmac where the files are")]
@@ -47,6 +49,16 @@ class DataPurged(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     kept: list[str]
     repacked: int
+
+
+class DataDiff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Paths of files, at most 1,000 of each kind; `table` if both versions are tables."""
+
+    added: list[str] = []
+    removed: list[str] = []
+    changed: list[str] = []
+    more: int = 0
+    table: TableDiff | None = None
 
 
 @operation("data.commit", needs="write", positional=("name",))
@@ -132,3 +144,22 @@ class PurgeData(Job[DataPurged], frozen=True, kw_only=True):
     days: Annotated[float, Meta(ge=0, le=36500, description="how long it must have been in the trash")] = 30
     used: Annotated[bool, Meta(description="also those that runs were given")] = False
     dry_run: bool = False
+
+
+@operation("data.validate", needs="write", positional=("ref",))
+class ValidateData(Job[Verdict], frozen=True, kw_only=True):
+    """What a contract says of the rows of a version: the one it was logged with, or another as TOML."""
+
+    ref: DataRef
+    contract: Annotated[str, Meta(max_length=4_000_000)] = ""
+
+
+@operation("data.diff", needs="write", positional=("one", "other"))
+class DiffData(Job[DataDiff], frozen=True, kw_only=True):
+    """What differs between two versions: files, and of tables rows by key, columns and distributions."""
+
+    one: DataRef
+    other: DataRef
+    key: Annotated[list[Name], Meta(max_length=100, description="columns that tell rows apart")] = []
+    no_key: Annotated[bool, Meta(description="compare whole rows, even if the contract names a key")] = False
+    only_files: bool = False

@@ -24,7 +24,6 @@ LEFT_FREE = 16 * 1024 * 1024
 def place_all(depot: Depot, target: Path, plan: Plan, progress: Progress, *, link: bool = False) -> None:
     """Remove, write, change modes, in this order. Files that are blobs of their own can be linked instead."""
     placing = _Placing(str(target))
-    placing.sweep()
     for path in sorted(plan.remove, reverse=True):
         placing.remove(path)
     total, done = sum(entry.size for entry in plan.write), 0
@@ -52,6 +51,14 @@ def place_all(depot: Depot, target: Path, plan: Plan, progress: Progress, *, lin
         placing.set_mode(entry)
 
 
+def sweep(target: Path) -> None:
+    """Remove what a checkout that was killed was just writing."""
+    for folder, _, names in os.walk(target):
+        for name in names:
+            if name.startswith(PARTIAL):
+                Path(folder, name).unlink(missing_ok=True)
+
+
 class _Placing:
     """Writes below one folder, and never through a link that leads out of it."""
 
@@ -59,13 +66,6 @@ class _Placing:
         self._target = target
         self._partial = f"{PARTIAL}{short()}"
         self._real = {target}
-
-    def sweep(self) -> None:
-        """What a checkout that was killed was just writing."""
-        for folder, _, names in os.walk(self._target):
-            for name in names:
-                if name.startswith(PARTIAL):
-                    Path(folder, name).unlink(missing_ok=True)
 
     def remove(self, path: str) -> None:
         """The file, link or empty folder, and folders above that hold nothing any more."""

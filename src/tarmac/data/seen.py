@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from tarmac.core.files import sync_folder
 from tarmac.core.ids import short
+from tarmac.core.locks import FileLock, acquire_or_refuse
 from tarmac.data.scan import WIDTH, Level, Source
 
 FORMAT = 1
@@ -138,6 +139,12 @@ class Memory:
 
     def forget(self, sources: Sequence[Source]) -> None:
         self._place(sources, "seen").unlink(missing_ok=True)
+
+    def lock(self, sources: Sequence[Source]) -> FileLock:
+        """Held while a folder is written to: two at once would take each other's files away."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        what = f"somebody else checks out to {sources[0][1]} at this moment"
+        return acquire_or_refuse(self._place(sources, "lock"), what, "wait until that is done")
 
     def journal(self, sources: Sequence[Source]) -> Journal | None:
         try:

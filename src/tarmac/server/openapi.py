@@ -64,6 +64,8 @@ def _streams() -> dict[str, Any]:
         "206": {"description": "the range that was asked for", "content": _BYTES},
         "416": {"description": "outside of the blob; Content-Range says its size", "content": _error()},
     }
+    version = _given("ref", {"type": "string", "description": "a version, like faces@v3; a bare name means the latest"})
+    inside = _given("path", {"type": "string", "description": "of the file in the version; it may have slashes"})
     size = {"type": "object", "required": ["size"], "properties": {"size": {"type": "integer"}}}
     stored = {**size, "required": ["digest", "size"], "properties": {"digest": _DIGEST, **size["properties"]}}  # type: ignore[dict-item]
     put = _stream("blobs.put", "write", "Upload bytes under their digest.", [digest, _given(
@@ -86,6 +88,9 @@ def _streams() -> dict[str, Any]:
             "get": _stream("blobs.parked", "write", "How much of an upload that was cut off is here.", [digest], parked)
         },
         file: {"get": _stream("runs.file", "read", "Read a run's file, or a range of it.", [run, path, a_range], read)},
+        "/api/v1/p/{project}/data/{ref}/files/{path}": {
+            "get": _stream("data.file", "read", "Read a file of a version of data.", [version, inside, a_range], read)
+        },
         "/api/v1/p/{project}/events": {
             "get": _stream("events", "read", "Follow the ledger from a position on.", [after, last], events)
         },

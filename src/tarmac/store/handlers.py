@@ -66,7 +66,10 @@ def list_projects(request: ops.ListProjects, read: Reader) -> ops.ProjectList:
 
 @handles(ops.ShowLineage)
 def show_lineage(request: ops.ShowLineage, read: Reader) -> ops.Edges:
-    return ops.Edges(edges=lineage.walk(read, request.thing, request.direction, request.depth))
+    thing = lineage.named(read, request.thing)
+    ways: tuple[lineage.Direction, ...] = ("up", "down") if request.direction == "both" else (request.direction,)
+    edges = [edge for way in ways for edge in lineage.walk(read, thing, way, request.depth)]
+    return ops.Edges(thing=thing, edges=edges)
 
 
 @handles(ops.FindMissing)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from tarmac.core.errors import Invalid, NotFound, bounded
 from tarmac.store.records import Edge
 from tarmac.store.sql import Reader, Tx
 
 Direction = Literal["up", "down"]
 MOST_EDGES = 10_000
+KINDS = ("data", "models", "packages", "runs")
 
 
 def link(tx: Tx, source: str, target: str, how: str) -> None:
@@ -20,6 +22,29 @@ def link(tx: Tx, source: str, target: str, how: str) -> None:
         [(tx.project, source, target, how, tx.now)],
         otherwise="ON CONFLICT DO NOTHING",
     )
+
+
+def named(read: Reader, text: str) -> str:
+    """`kind/id`. The kind may be left out where only one kind of thing with edges is called so."""
+    if "/" in text:
+        return text
+    found = [
+        f"{kind}/{text}"
+        for kind in KINDS
+        if read.value(
+            "SELECT 1 FROM lineage WHERE project = :project AND (source = :thing OR target = :thing) LIMIT 1",
+            project=read.project,
+            thing=f"{kind}/{text}",
+        )
+    ]
+    if len(found) > 1:
+        raise Invalid(f"`{bounded(text)}` can be several things: {bounded(', '.join(found), 600)}", hint="say which")
+    if not found:
+        raise NotFound(
+            f"nothing called `{bounded(text)}` has a lineage",
+            hint="things are written data/faces@v3, models/churn@v1, packages/ID or runs/ID",
+        )
+    return found[0]
 
 
 def walk(read: Reader, thing: str, direction: Direction, depth: int) -> list[Edge]:

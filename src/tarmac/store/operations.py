@@ -16,6 +16,9 @@ Files = Annotated[list[File], Meta(min_length=1, max_length=100_000, description
 
 
 class Edges(msgspec.Struct, frozen=True, kw_only=True):
+    """The thing that was asked about, and what it hangs together with, nearest first."""
+
+    thing: str = ""
     edges: list[Edge]
 
 
@@ -63,10 +66,10 @@ class ListProjects(Query[ProjectList], frozen=True, kw_only=True):
 
 @operation("lineage", needs="read", positional=("thing",))
 class ShowLineage(Query[Edges], frozen=True, kw_only=True):
-    """What made a thing, or what was made of it."""
+    """What made a thing, or what was made of it, or both."""
 
     thing: Name
-    direction: Literal["up", "down"] = "up"
+    direction: Literal["up", "down", "both"] = "up"
     depth: Annotated[int, Meta(ge=1, le=50, description="1 to 50")] = 10
 
 

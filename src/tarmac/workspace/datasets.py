@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import glob
 import io
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,15 +22,17 @@ from tarmac.core.files import write_private
 from tarmac.core.settings import Settings
 from tarmac.data import listing
 from tarmac.data.checkout import CheckedOut, checkout, trusted, write_all
-from tarmac.data.depot import Depot
 from tarmac.data.listing import FOLDER, LINK, Entry
 from tarmac.data.log import LogRequest, log
-from tarmac.data.operations import GetListing, ListDataVersions, Logged
-from tarmac.data.reading import read_entries, read_file
+from tarmac.data.operations import GetData, GetListing, ListDataVersions, Logged
+from tarmac.data.reading import read_entries
 from tarmac.data.records import DataVersion, Layout
 from tarmac.data.scan import Source
 from tarmac.data.seen import Memory
+from tarmac.data.stream import FileStream
+from tarmac.formats.profile import Profile
 from tarmac.workspace import LocalWorkspace, Workspace, connect
+from tarmac.workspace.tables import Care, Looking, Table, is_frame, written
 from tarmac.workspace.transfer import Healing
 
 MOST_OTHERS = 20
@@ -109,16 +112,56 @@ class DataSet:
 
     def log(
         self,
-        *paths: str | Path,
+        *things: Any,
         message: str = "",
         tags: dict[str, str] | None = None,
         layout: Layout | None = None,
+        care: Care = Care(),  # noqa: B008 - it cannot be changed
         progress: Progress = quiet,
     ) -> Version:
-        """Make what lies in a folder, or files, a version. If nothing has changed it is the latest one."""
-        made = self.log_paths(paths, message=message, tags=tags, layout=layout, progress=progress)
+        """Make what lies in a folder, or files, a version; or a table of polars, pandas or Arrow.
+
+        If nothing has changed it is the latest one.
+        """
+        if len(things) == 1 and is_frame(things[0]):
+            with written(things[0], self.name, state_of(self.workspace) / "tables") as path:
+                made = self.log_paths([path], message=message, tags=tags, layout=layout, care=care, progress=progress)
+                memory_of(self.workspace).forget(sources_of([path]))
+        else:
+            made = self.log_paths(things, message=message, tags=tags, layout=layout, care=care, progress=progress)
         assert made.version is not None
         return Version(self, made.version)
+
+    def log_query(
+        self,
+        text: str,
+        connection: str,
+        *,
+        message: str = "",
+        tags: dict[str, str] | None = None,
+        care: Care = Care(),  # noqa: B008 - it cannot be changed
+        progress: Progress = quiet,
+        told: list[str] | None = None,
+    ) -> Logged:
+        """Make the rows that a database answers a version; text, rows and moment are kept, the password never."""
+        from tarmac.data.tables.querying import query
+
+        folder = state_of(self.workspace) / "tables"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="query-", dir=folder) as place:
+            path = Path(place) / f"{self.name}.parquet"
+            asked = query(connection, text, path, Path.cwd(), lambda rows: progress(rows, 0, "rows"))
+            made = self.log_paths(
+                [path],
+                message=message,
+                tags=tags,
+                care=care,
+                progress=progress,
+                told=told,
+                more={"source": asked.document()},
+            )
+            memory_of(self.workspace).forget(sources_of([path]))
+        return made
 
     def log_paths(
         self,
@@ -127,13 +170,20 @@ class DataSet:
         message: str = "",
         tags: dict[str, str] | None = None,
         layout: Layout | None = None,
+        care: Care = Care(),  # noqa: B008 - it cannot be changed
         progress: Progress = quiet,
+        told: list[str] | None = None,
+        more: dict[str, Any] | None = None,
     ) -> Logged:
-        """The same, with the answer to whether a version was made."""
+        """The same, with the answer to whether a version was made; what else there is to tell goes into `told`."""
         if not paths:
             raise Invalid("there is nothing to log", hint="name a folder or files")
         request = LogRequest(self.name, sources_of(paths), message, tags or {}, layout)
-        return log(self.workspace, memory_of(self.workspace), request, progress)
+        looking = Looking(self.name, care, progress, more)
+        made = log(self.workspace, memory_of(self.workspace), request, progress, looking)
+        if told is not None:
+            told += looking.told
+        return made
 
     @property
     def latest(self) -> Version:
@@ -199,10 +249,10 @@ class Version:
         workspace = self.data_set.workspace
         listed = workspace(GetListing(ref=self.ref))
         return checkout(
-            self._depot(), memory_of(workspace), listed, Path(target).absolute(), progress, force=force, link=link
+            self.depot(), memory_of(workspace), listed, Path(target).absolute(), progress, force=force, link=link
         )
 
-    def _depot(self) -> Healing:
+    def depot(self) -> Healing:
         """The workspace; what is damaged there is fetched from another one that has it, if one is known."""
         workspace = self.data_set.workspace
         return Healing(workspace, lambda: _reachable(others_of(workspace)))
@@ -213,7 +263,7 @@ class Version:
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise Conflict(f"{place} exists already", hint="name a folder that does not exist yet")
         entries = [trusted(entry) for entry in self.entries().values()]
-        return write_all(self._depot(), place, entries, progress)
+        return write_all(self.depot(), place, entries, progress)
 
     def path(self) -> Path:
         """A folder with its files, written when it is asked for first. It is shared: copy what you want to change."""
@@ -229,7 +279,17 @@ class Version:
 
     def open(self, path: str = "") -> io.BufferedReader:
         """A file of it, to be read from any place: only what is read is fetched. Of a single file no path is needed."""
-        return io.BufferedReader(_Reading(self._depot(), self._file(path)), 1024 * 1024)
+        return io.BufferedReader(FileStream(self.depot(), self._file(path)), 1024 * 1024)
+
+    def table(self, columns: Sequence[str] | None = None) -> Table:
+        """Its rows, if it is a table: `.polars()`, `.pandas()`, `.arrow()`, `.lazy()` or `.batches()`."""
+        return Table(self, columns)
+
+    def profile(self) -> Profile:
+        """What its columns are like, as it was measured when it was logged."""
+        from tarmac.data.tables.inspecting import profile_in
+
+        return profile_in(self.data_set.workspace(GetData(ref=self.ref)).document, self.ref)
 
     def _file(self, path: str) -> Entry:
         entries = self.entries()
@@ -258,41 +318,6 @@ def _followed(path: str, target: str) -> str:
         elif step not in ("", "."):
             parts.append(step)
     return "/".join(parts)
-
-
-class _Reading(io.RawIOBase):
-    """A file of a version as a stream that can be read from any place."""
-
-    def __init__(self, depot: Depot, entry: Entry) -> None:
-        self._depot = depot
-        self._entry = entry
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._entry.size}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        end = min(self._at + len(view), self._entry.size)
-        if end <= self._at:
-            return 0
-        filled = 0
-        for piece in read_file(self._depot, self._entry, self._at, end):
-            view[filled : filled + len(piece)] = piece
-            filled += len(piece)
-        self._at += filled
-        return filled
 
 
 def dataset(name: str, workspace: str | Path | Workspace | None = None, project: str | None = None) -> DataSet:
