@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tarmac.core.digest import digest
 from tarmac.door import catalog
+from tarmac.workspace import connect
+from tests.data.making import data_set, fill
 from tests.server.calls import Line
 from tests.server.samples import smallest
 
@@ -84,7 +87,7 @@ def test_the_document_is_whole(line: Line) -> None:
             check(inner)
 
 
-def test_what_flows_is_in_the_document_and_is_there(line: Line) -> None:
+def test_what_flows_is_in_the_document_and_is_there(line: Line, tmp_path: Path) -> None:
     paths = line.ask("GET", "/api/v1/openapi.json").json()["paths"]
     streams = {
         (entry["operationId"], method, path): entry
@@ -92,10 +95,13 @@ def test_what_flows_is_in_the_document_and_is_there(line: Line) -> None:
         for method, entry in item.items()
         if entry["x-kind"] == "stream"
     }
-    assert sorted(name for name, _, _ in streams) == ["blobs.get", "blobs.parked", "blobs.put", "events", "runs.file"]
+    names = ["blobs.get", "blobs.parked", "blobs.put", "data.file", "events", "runs.file"]
+    assert sorted(name for name, _, _ in streams) == names
     data = b"some bytes"
     run = line.post("runs.create", {}).json()["id"]
-    known = {"project": "default", "digest": digest(data), "run": run, "path": "a/file"}
+    known = {"project": "default", "digest": digest(data), "run": run, "path": "a/file", "ref": "faces@v1"}
+    with connect(f"http://{line.host}:{line.port}") as workspace:
+        data_set(workspace).log(fill(tmp_path / "faces", {"a/file": data}))
     for (name, method, path), entry in sorted(streams.items(), key=lambda each: each[0][0] != "blobs.put"):
         named = {given["name"] for given in entry["parameters"] if given["in"] == "path"}
         assert named == set(re.findall(r"\{(\w+)\}", path)), path
