@@ -25,6 +25,7 @@ GROUPS = {
     "manifests": ("store", "Immutable lists of files."),
     "blobs": ("store", "Bytes by their digest."),
     "jobs": ("flow", "Work that takes longer than an answer may."),
+    "gates": ("govern", "What has to hold before an alias moves."),
     "audit": ("govern", "The ledger: who did what, and proof of it."),
     "people": ("people", "Persons and their roles."),
     "tokens": ("people", "What people's programs show to a server."),
@@ -44,6 +45,9 @@ OWN = {
     "predict": "A model on all rows of files.",
     "serve": "Answer with models: HTTP, batches, shares, a log.",
     "sync": "Send what runs left on this machine.",
+    "promote": "Move an alias, if the rules of its gate hold.",
+    "approve": "Consent to the bytes of a version.",
+    "rollback": "Point an alias to what it pointed to before.",
     "up": "Server, UI and jobs: one process.",
     "doctor": "What is missing, and the command that mends it.",
 }

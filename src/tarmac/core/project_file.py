@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -28,9 +28,47 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Packages that are trusted, whoever made them."""
 
 
+class Approvals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many people have to consent; `signed_by` are files with keys whose signed consent counts too."""
+
+    count: int = 1
+    signed_by: list[str] = []
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What has to hold before an alias of a model moves."""
+
+    require: list[str] = []
+    """Rules, like `metrics['val/accuracy'] >= 0.95`; docs/guides/gates.md has all that they may name."""
+    first: Literal["allow", "refuse"] = "allow"
+    """Whether rules that name a champion let the first version pass, when there is none."""
+    signed_by: list[str] = []
+    """Files with public keys: the rule `signed` needs a signature by one of them."""
+    approvals: Approvals | None = None
+    """How many people other than the author have to consent, and keys whose signed consent counts."""
+    valid_for: str = "24h"
+    """How long a measurement counts: a number and s, m, h, d or w."""
+    data: str = ""
+    """A file of rows (CSV, Parquet, JSON lines) that is measured on; its bytes are kept with the gate."""
+    label: str = ""
+    """The column of the rows that has the answers."""
+    positive: str = ""
+    """Which answer counts as yes; by default the last in order."""
+    licences: list[str] = []
+    """Licences that are allowed, like `MIT` or `BSD*`; none means any."""
+
+
+class ModelTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said of one model."""
+
+    gates: dict[str, Gate] = {}
+    """By alias."""
+
+
 class ProjectFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     project: Project = Project()
     trust: Trust = Trust()
+    models: dict[str, ModelTable] = {}
 
 
 def find(start: Path) -> Path | None:
@@ -60,6 +98,17 @@ def _refuse_unknown(path: Path, where: str, document: dict[str, Any], shape: typ
     for key, value in document.items():
         if key not in fields:
             raise UnknownKey.at(f"{path}{f' [{where}]' if where else ''}", bounded(key), fields)
-        inner = fields[key]
-        if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
-            _refuse_unknown(path, f"{where}.{key}".strip("."), value, inner)
+        _look_into(path, f"{where}.{key}".strip("."), value, fields[key])
+
+
+def _look_into(path: Path, where: str, value: Any, kind: Any) -> None:
+    """Tables inside, whether there is one of them or one for each name."""
+    if not isinstance(value, dict):
+        return
+    if get_origin(kind) is dict:
+        for name, inner in value.items():
+            _look_into(path, f"{where}.{name}", inner, get_args(kind)[1])
+        return
+    for shape in (kind, *get_args(kind)):
+        if isinstance(shape, type) and issubclass(shape, msgspec.Struct):
+            _refuse_unknown(path, where, value, shape)
