@@ -55,7 +55,6 @@ FAMILIES: dict[str, Family] = {
         ("difference", "low", "high", "rows"), measured=True, of_champion=False,
     ),
     "latency": Family("latency.p99_ms: one row at a time, on this machine", ("p50_ms", "p99_ms"), measured=True),
-    "contract": Family("contract.passed: the gate's rows keep it", ("passed", "failures"), measured=True),
     "licences": Family("licences.denied, .unknown: how many", ("denied", "unknown", "packages"), measured=True),
     "pickle": Family("pickle: whether any file is one", measured=True),
     "signed": Family("signed: by one of the gate's keys, checked on the bytes", measured=True, of_champion=False),

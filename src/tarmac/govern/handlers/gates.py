@@ -50,10 +50,10 @@ def _refuse_contradictions(request: ops.SetGate, families: set[str]) -> None:
         )
     if "signed" in families and not request.signed_by:
         raise Invalid("the rule `signed` needs keys: by whom?", hint='signed_by = ["keys/release.pub"]')
-    on_rows = sorted(families & {"measured", "slices", "fairness", "robustness", "challenge", "latency", "contract"})
+    on_rows = sorted(families & {"measured", "slices", "fairness", "robustness", "challenge", "latency"})
     if on_rows and request.manifest is None:
         raise Invalid(f"`{on_rows[0]}` is measured on rows, and the gate names none", hint='data = "data/holdout.csv"')
-    if (needs_label := sorted(set(on_rows) - {"latency", "contract"})) and not request.label:
+    if (needs_label := sorted(set(on_rows) - {"latency"})) and not request.label:
         raise Invalid(f"`{needs_label[0]}` needs the column that has the answers", hint='label = "left", beside `data`')
 
 

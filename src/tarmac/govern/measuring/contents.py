@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 PICKLED = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 NAMES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".dill", ".pt", ".pth")
@@ -88,7 +89,7 @@ def licence_of(name: str) -> str:
     from importlib import metadata
 
     try:
-        about = metadata.metadata(name)
+        about: Any = metadata.metadata(name)  # a message with headers, though its type does not say so
     except metadata.PackageNotFoundError:
         return ""
     if expression := about.get("License-Expression"):
@@ -96,6 +97,6 @@ def licence_of(name: str) -> str:
     for classifier in about.get_all("Classifier") or []:
         if classifier.startswith("License :: ") and not classifier.endswith("OSI Approved"):
             last = classifier.rpartition(" :: ")[2]
-            return _OLD_NAMES.get(last.casefold(), last)
-    said = (about.get("License") or "").strip().split("\n")[0][:60]
+            return _OLD_NAMES.get(last.casefold(), str(last))
+    said = str(about.get("License") or "").strip().split("\n")[0][:60]
     return _OLD_NAMES.get(said.casefold(), said)

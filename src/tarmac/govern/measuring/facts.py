@@ -12,6 +12,7 @@ from tarmac.core.expressions import Path as Named
 from tarmac.formats import signing
 from tarmac.govern.measuring import challenge, contents, fairness, latency, leash, pictures, robustness, scores, table
 from tarmac.govern.measuring.subject import Bytes, Found
+from tarmac.govern.trusting import trust_of
 from tarmac.registry import gates, judging
 from tarmac.registry.handlers.gating import Side
 from tarmac.registry.records import Gate, Signature
@@ -103,8 +104,6 @@ class Measuring:
                 return self._once((of, "signed"), lambda: self._signed(of))
             case ("latency", part):
                 return self._once((of, "latency"), lambda: self._latency(of))[part]
-            case ("contract", part):
-                return self._once((of, "contract"), lambda: self._model(of).contract(self._table()))[part]
             case ("measured", part):
                 return _there(scores.score(self._answers(of), part), part)
             case ("slices", column, *rest):
@@ -188,7 +187,21 @@ class Measuring:
     def _model(self, of: str) -> Model:
         from tarmac.govern.measuring.model import Model  # the engines' libraries only where something predicts
 
-        return self._once((of, "model"), lambda: Model(self._folder(of), self._bundles[of].side, self._job))
+        def load() -> Model:
+            side = self._bundles[of].side
+            return Model(self._folder(of), side.digest, trust_of(side, signed=self._is_signed(of)))
+
+        return self._once((of, "model"), load)
+
+    def _is_signed(self, of: str) -> bool:
+        if not self._gate.signed_by or not self._bundles[of].signatures:
+            return False
+        try:
+            return self._once((of, "signed"), lambda: self._signed(of))
+        except Cancelled:
+            raise
+        except TarmacError:
+            return False
 
     def _table(self) -> table.Table:
         def read() -> table.Table:

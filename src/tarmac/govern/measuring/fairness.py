@@ -51,7 +51,8 @@ def _rates(said: Array, groups: Array, names: Sequence[str], of: str) -> Array:
     if not size.all():
         empty = names[int(np.argmin(size))]
         raise Refused(f"group `{bounded(empty, 60)}` has no {of}")
-    return np.bincount(groups, weights=said, minlength=len(names)) / size
+    rates: Array = np.bincount(groups, weights=said, minlength=len(names)) / size
+    return rates
 
 
 def _calibration(answers: Answers, groups: Array, names: Sequence[str]) -> Array:
@@ -73,4 +74,5 @@ def _calibration(answers: Answers, groups: Array, names: Sequence[str]) -> Array
     size = each.reshape(len(names), BINS).sum(axis=1)
     if not size.all():
         raise Refused(f"group `{bounded(names[int(np.argmin(size))], 60)}` has no rows")
-    return off / size
+    gaps: Array = off / size
+    return gaps
