@@ -35,7 +35,7 @@ class ListEvents(Query[AuditPage], frozen=True, kw_only=True):
 
 @operation("audit.verify", needs="admin", scope="workspace")
 class VerifyLedger(Job[Verification], frozen=True, kw_only=True):
-    """Prove that no event was changed, removed or added since it was sealed.
+    """Prove that no event was changed, removed or added since it was sealed, and that history and gates agree with it.
 
     `expect` is a head that was written down elsewhere, as NUMBER:DIGEST: the chain must still contain it.
     """

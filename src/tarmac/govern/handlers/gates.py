@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from tarmac.core.digest import digest
 from tarmac.core.errors import Invalid, bounded
 from tarmac.core.operation import handles
 from tarmac.formats import signing
@@ -17,8 +16,6 @@ from tarmac.registry.records import Gate, Verdict
 from tarmac.store import manifests
 from tarmac.store.sql import Reader, Tx
 
-NO_PART_OF_THE_RULES = ("model", "alias", "digest", "origin", "actor", "updated_at", "manifest", "data")
-
 
 @handles(ops.SetGate)
 def set_gate(request: ops.SetGate, tx: Tx) -> Gate:
@@ -30,7 +27,7 @@ def set_gate(request: ops.SetGate, tx: Tx) -> Gate:
     fields = msgspec.structs.asdict(request)
     content = manifests.get(tx, request.manifest).digest if request.manifest else ""
     gate = Gate(**fields, content=content, digest="", actor=tx.actor.signature, updated_at=tx.now)
-    gate = msgspec.structs.replace(gate, digest=_digest(gate))
+    gate = msgspec.structs.replace(gate, digest=rows.rules_digest(gate))
     before = rows.gate(tx, request.model, request.alias)
     tx.subject = f"gates/{request.model}@{request.alias}"
     if before is not None and (before.digest, before.origin, before.alias) == (gate.digest, gate.origin, gate.alias):
@@ -55,12 +52,6 @@ def _refuse_contradictions(request: ops.SetGate, families: set[str]) -> None:
         raise Invalid(f"`{on_rows[0]}` is measured on rows, and the gate names none", hint='data = "data/holdout.csv"')
     if (needs_label := sorted(set(on_rows) - {"latency"})) and not request.label:
         raise Invalid(f"`{needs_label[0]}` needs the column that has the answers", hint='label = "left", beside `data`')
-
-
-def _digest(gate: Gate) -> str:
-    """One digest for all that the gate asks, the bytes of its rows included, wherever it is kept."""
-    said = {name: value for name, value in msgspec.structs.asdict(gate).items() if name not in NO_PART_OF_THE_RULES}
-    return digest(msgspec.json.encode(said, order="deterministic"))
 
 
 @handles(ops.RemoveGate)

@@ -14,6 +14,7 @@ from tarmac.store import manifests
 from tarmac.store.ledger import as_bytes
 from tarmac.store.sql import Reader, Tx
 
+NO_PART_OF_THE_RULES = ("model", "alias", "digest", "origin", "actor", "updated_at", "manifest", "data")
 _ordered = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -61,6 +62,12 @@ def gates(read: Reader, model: str = "", origin: str = "") -> list[Gate]:
 def unknown_gate(read: Reader, model: str, alias: str) -> NotFound:
     known = [f"{gate.model}@{gate.alias}" for gate in gates(read)]
     return NotFound.named("gate", f"{model}@{alias}", known, hint="`tarmac gates ls` lists them")
+
+
+def rules_digest(gate: Gate) -> str:
+    """One digest for all that the gate asks, the bytes of its rows included, wherever it is kept."""
+    said = {name: value for name, value in msgspec.structs.asdict(gate).items() if name not in NO_PART_OF_THE_RULES}
+    return digest(_ordered(said))
 
 
 def put_gate(tx: Tx, gate: Gate) -> None:

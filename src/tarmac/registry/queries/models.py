@@ -449,7 +449,7 @@ def point(tx: Tx, model: int, name: str, version: int | None, move: int) -> None
 def move(read: Reader, key: int) -> Move:
     row = read.one(f"SELECT {MOVE} FROM alias_moves WHERE key = :key", key=key)
     assert row is not None
-    return _move(row)
+    return as_move(row)
 
 
 def proof(move: Move) -> str:
@@ -472,7 +472,7 @@ def moves(read: Reader, model: int, alias: str, before: str, limit: int) -> list
         start=start,
         n=limit,
     )
-    return [_move(row) for row in rows]
+    return [as_move(row) for row in rows]
 
 
 def _of_alias(alias: str) -> str:
@@ -490,10 +490,10 @@ def moves_at(read: Reader, model: int, alias: str, at: int) -> list[Move]:
         at=at,
         alias=alias,
     )
-    return [_move(row) for row in rows]
+    return [as_move(row) for row in rows]
 
 
-def _move(row: Row) -> Move:
+def as_move(row: Row) -> Move:
     id, at, alias, how, before, after, actor, reason, evidence = row
     return Move(
         id=id, at=at, alias=alias, how=how, before=before, after=after, actor=actor, reason=reason,
