@@ -1,23 +1,22 @@
-"""Whose code a check may run: what this machine's own user made here, or what one of the gate's keys signed."""
+"""Whose code a check may run: what a run of the same user made in this folder, or what a key of the gate signed."""
 
 from __future__ import annotations
 
-from tarmac.core.actor import os_user
+from tarmac.core.actor import Actor
 from tarmac.formats.trust import Trust
+from tarmac.registry import rules
 from tarmac.registry.handlers.gating import Side
 
 COMMAND = "sign it with a key that the gate lists (`signed_by`): `tarmac models sign NAME@vN --key KEY.pem`"
 
 
-def trust_of(side: Side, *, signed: bool) -> Trust:
-    """A package of a run of the same unverified user, which is how a folder knows its owner; a verified person who
-    brought code through a server is somebody else, whatever their name."""
+def trust_of(side: Side, actor: Actor, *, signed: bool) -> Trust:
+    """A verified person who brought code through a server is somebody else than whoever runs that server."""
     trust = Trust(command=COMMAND)
-    package = side.package
-    if package is None or package.digest is None:
+    if side.package is None or not side.digest:
         return trust
     if signed:
-        return trust.of(package.digest, "it is signed by a key of the gate")
-    if package.run is not None and package.actor == os_user().signature:
-        return trust.of(package.digest, "it was made here by the same user")
+        return trust.of(side.digest, "it is signed by a key of the gate")
+    if not actor.verified and rules.made_by(side.package, actor.signature):
+        return trust.of(side.digest, "a run of theirs made it in this folder")
     return trust

@@ -56,7 +56,8 @@ FAMILIES: dict[str, Family] = {
     ),
     "latency": Family("latency.p99_ms: one row at a time, on this machine", ("p50_ms", "p99_ms"), measured=True),
     "licences": Family("licences.denied, .unknown: how many", ("denied", "unknown", "packages"), measured=True),
-    "pickle": Family("pickle: whether any file is one", measured=True),
+    "pickle": Family("pickle: whether any of its files is one", measured=True),
+    "runs_code": Family("runs_code: whether loading it to serve carries out code that it brings", measured=True),
     "signed": Family("signed: by one of the gate's keys, checked on the bytes", measured=True, of_champion=False),
 }  # fmt: skip
 CHAMPION = "champion"

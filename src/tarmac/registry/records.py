@@ -165,7 +165,7 @@ class Purged(msgspec.Struct, frozen=True, kw_only=True):
     kept: list[str] = []
 
 
-Fact = float | bool | str | None
+Fact = int | float | bool | str | None
 """What a rule names, as evidence keeps it: not a number and infinities as text, null for what is missing."""
 
 
@@ -214,6 +214,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     version_id: str
     package_digest: str
+    form: str
     champion: int | None
     champion_id: str
     champion_digest: str

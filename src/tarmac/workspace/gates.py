@@ -12,12 +12,11 @@ import msgspec
 
 from tarmac.core import project_file
 from tarmac.core.clock import span
-from tarmac.core.digest import digest_file
+from tarmac.core.digest import digest_file, tree_digest
 from tarmac.core.errors import Invalid, bounded
 from tarmac.core.names import RelativePath
 from tarmac.govern.operations import ListGates, RemoveGate, SetGate
 from tarmac.registry.records import Gate
-from tarmac.store.manifests import manifest_digest
 from tarmac.store.operations import CommitManifest
 from tarmac.store.records import File
 from tarmac.workspace import Workspace
@@ -99,7 +98,11 @@ def _rows(workspace: Workspace, folder: Path, where: str, path: str, before: Gat
         raise Invalid(f"{where}: `data` has to be a file below the project's folder, not {bounded(path)}") from None
     except OSError:
         raise Invalid(f"{where}: the rows {bounded(path)} cannot be read") from None
-    if before is not None and before.manifest is not None and before.content == manifest_digest([file]):
+    if (
+        before is not None
+        and before.manifest is not None
+        and before.content == tree_digest([(file.path, file.digest, file.size)])
+    ):
         return before.manifest
     made = workspace(CommitManifest(kind="gate", files=[file]))
     if made.manifest is None:

@@ -83,9 +83,11 @@ def _asked(read: Reader, request: ops.CheckGate) -> Asked:
 def _bundle(read: Reader, side: gating.Side) -> facts.Bundle:
     package = side.package
     if package is None or package.manifest is None:
-        return facts.Bundle(side, [], [])
+        return facts.Bundle(side, [], [], [])
     files = packages.sealed_files(read, package.manifest, "", "", MOST_FILES)
-    return facts.Bundle(side, files, rows.signatures(read, [package.id]))
+    form = package.compiled
+    compiled = packages.sealed_files(read, form.manifest, "", "", MOST_FILES) if form is not None else []
+    return facts.Bundle(side, files, compiled, rows.signatures(read, [package.id]))
 
 
 def _check(asked: Asked, found: Found, job: JobContext) -> Check:
@@ -97,6 +99,7 @@ def _check(asked: Asked, found: Found, job: JobContext) -> Check:
         version=asked.version.version.number,
         version_id=asked.version.version.id,
         package_digest=asked.version.digest,
+        form=asked.version.form,
         champion=champion.version.number if champion else None,
         champion_id=champion.version.id if champion else "",
         champion_digest=champion.digest if champion else "",

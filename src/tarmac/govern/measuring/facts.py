@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tarmac.core.errors import Cancelled, Refused, TarmacError, bounded
 from tarmac.core.expressions import Path as Named
 from tarmac.formats import signing
+from tarmac.formats.package import COMPILED, REQUIREMENTS
 from tarmac.govern.measuring import challenge, contents, fairness, latency, leash, pictures, robustness, scores, table
 from tarmac.govern.measuring.subject import Bytes, Found
 from tarmac.govern.trusting import trust_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from tarmac.govern.measuring.model import Model
 
 T = TypeVar("T")
-REQUIREMENTS = "requirements.txt"
 VERSION, CHAMPION = "version", "champion"
 
 
@@ -33,6 +33,7 @@ class Bundle:
 
     side: Side
     files: Sequence[File]
+    compiled: Sequence[File]
     signatures: Sequence[Signature]
 
 
@@ -98,6 +99,8 @@ class Measuring:
         match path[1:] if of == CHAMPION else path:
             case ("pickle",):
                 return bool(self._once((of, "pickle"), lambda: self._pickles(of)))
+            case ("runs_code",):
+                return bool(self._once((of, "runs_code"), lambda: self._code(of)))
             case ("licences", part):
                 return self._licences(of, part)
             case ("signed",):
@@ -146,6 +149,16 @@ class Measuring:
         folder = self._folder(of)
         return contents.pickles(folder, [file.path for file in self._bundles[of].files])
 
+    def _code(self, of: str) -> list[str]:
+        """What would be carried out when it is loaded to serve: of a form that was proved to be equal only what the
+        package brings beside the model."""
+        from tarmac.govern.measuring.model import opened
+
+        side = self._bundles[of].side
+        sealed = opened(self._folder(of), side)
+        form = side.package.compiled if side.package else None
+        return sealed.brings() if form is not None and form.equal else sealed.runs_code()
+
     def _licences(self, of: str, part: str) -> int:
         def look() -> dict[str, list[str]]:
             path = self._folder(of) / REQUIREMENTS
@@ -189,7 +202,10 @@ class Measuring:
 
         def load() -> Model:
             side = self._bundles[of].side
-            return Model(self._folder(of), side.digest, trust_of(side, signed=self._is_signed(of)))
+            folder = self._folder(of)
+            if compiled := self._bundles[of].compiled:
+                self._bytes.folder(f"{of}/{COMPILED}", compiled)
+            return Model(folder, side, trust_of(side, self._job.actor, signed=self._is_signed(of)))
 
         return self._once((of, "model"), load)
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from tarmac.core.errors import Refused, bounded
 from tarmac.formats import arrays as holding
-from tarmac.formats import engines
-from tarmac.formats.package import Sealed, is_package
+from tarmac.formats import engines, packing
+from tarmac.formats.package import MLMODEL, Sealed, is_package
 from tarmac.formats.signature import PREDICTION, PROBABILITIES
 from tarmac.formats.trust import Trust
 from tarmac.govern.measuring.scores import Answers
 from tarmac.govern.measuring.table import Table, as_text
+from tarmac.registry.handlers.gating import Side
 from tarmac.registry.records import Gate
 from tarmac.store.job import JobContext
 
@@ -28,13 +29,12 @@ Disturb = Callable[[Mapping[str, "Array"]], dict[str, "Array"]]
 
 
 class Model:
-    """The engine of a package, loaded only if its code is trusted here."""
+    """The engine of a package, in the form that serving uses, loaded only if its code is trusted here."""
 
-    def __init__(self, folder: Path, digest: str, trust: Trust) -> None:
-        if not is_package(folder):
-            raise Refused("was packaged elsewhere and says nothing of how it predicts", hint="`tarmac models add`")
-        self._sealed = Sealed(folder, digest)
-        self._predictor = engines.load(self._sealed, trust)
+    def __init__(self, folder: Path, side: Side, trust: Trust) -> None:
+        sealed = opened(folder, side)
+        compiled = side.package.compiled if side.package else None
+        self._predictor = engines.load(sealed, trust, compiled_digest=compiled.digest if compiled else None)
 
     def sample(self, rows: Table) -> Table:
         """Rows enough to tell, always the same ones."""
@@ -75,6 +75,18 @@ class Model:
             f"takes {len(signature.inputs)} arrays, and the rows have {len(frame.columns)} columns beside the label",
             hint="package it with an example that is a table",
         )
+
+
+def opened(folder: Path, side: Side) -> Sealed:
+    """A package's folder as one that says how it is loaded: tarmac's own, or MLflow's, which is read as one."""
+    if not is_package(folder):
+        if not (folder / MLMODEL).is_file():
+            raise Refused(
+                "was packaged by neither tarmac nor MLflow, and says nothing of how it predicts",
+                hint="`tarmac models add NAME PATH` packages a model anew",
+            )
+        packing.adopt(folder, side.version.model)
+    return Sealed(folder, side.digest)
 
 
 def _column(array: Array, rows: int) -> Array:

@@ -32,6 +32,11 @@ class Side:
     def digest(self) -> str:
         return self.version.digest or ""
 
+    @property
+    def form(self) -> str:
+        """The digest of the compiled form, if there is one: it can be made anew while the package stays the same."""
+        return self.package.compiled.digest if self.package and self.package.compiled else ""
+
 
 def side(read: Reader, key: int | None) -> Side | None:
     if key is None:
@@ -173,11 +178,16 @@ def _of_package(package: Package | None, part: str) -> object:
     return {"size_mb": package.size / 1e6, "files": package.files, "kind": package.kind}[part]
 
 
+_PROOF = {"difference": "largest_difference", "agreement": "agreement"}
+
+
 def recorded_fact(read: Reader, side: Side, family: str, part: str) -> object:
     """What other stages left with the package or its run."""
     if family == "compiled":
-        report = side.package.document.get("compiled") if side.package else None
-        return report.get(part) if isinstance(report, dict) else None
+        form = side.package.compiled if side.package else None
+        if form is None:
+            return None
+        return form.equal if part == "equal" else form.proof.get(_PROOF[part])
     return None
 
 
@@ -189,7 +199,7 @@ def _still_holds(
     if check is None:
         return None, "was not measured yet"
     changed = (
-        "measured with other bytes" if check.package_digest != version.digest
+        "measured with other bytes" if (check.package_digest, check.form) != (version.digest, version.form)
         else "measured under other rules" if check.gate != gate.digest
         else "measured against another champion" if check.champion_id != (champion.version.id if champion else "")
         or check.champion_digest != (champion.digest if champion else "")
