@@ -26,6 +26,8 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     digests: list[str] = []
     """Packages that are trusted, whoever made them."""
+    keys: list[str] = []
+    """Files with public keys: packages that are signed by one of them are trusted."""
 
 
 class Approvals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,7 +13,6 @@ from tarmac.formats import signing
 from tarmac.formats.package import COMPILED, REQUIREMENTS
 from tarmac.govern.measuring import challenge, contents, fairness, latency, leash, pictures, robustness, scores, table
 from tarmac.govern.measuring.subject import Bytes, Found
-from tarmac.govern.trusting import trust_of
 from tarmac.registry import gates, judging
 from tarmac.registry.handlers.gating import Side
 from tarmac.registry.records import Gate, Signature
@@ -205,7 +204,7 @@ class Measuring:
             folder = self._folder(of)
             if compiled := self._bundles[of].compiled:
                 self._bytes.folder(f"{of}/{COMPILED}", compiled)
-            return Model(folder, side, trust_of(side, self._job.actor, signed=self._is_signed(of)))
+            return Model(folder, side, self._job.actor, signed=self._is_signed(of))
 
         return self._once((of, "model"), load)
 

@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tarmac.core.actor import Actor
 from tarmac.core.errors import Refused, bounded
 from tarmac.formats import arrays as holding
 from tarmac.formats import engines, packing
 from tarmac.formats.package import MLMODEL, Sealed, is_package
 from tarmac.formats.signature import PREDICTION, PROBABILITIES
-from tarmac.formats.trust import Trust
 from tarmac.govern.measuring.scores import Answers
 from tarmac.govern.measuring.table import Table, as_text
+from tarmac.govern.trusting import trust_of
 from tarmac.registry.handlers.gating import Side
 from tarmac.registry.records import Gate
 from tarmac.store.job import JobContext
@@ -31,8 +32,9 @@ Disturb = Callable[[Mapping[str, "Array"]], dict[str, "Array"]]
 class Model:
     """The engine of a package, in the form that serving uses, loaded only if its code is trusted here."""
 
-    def __init__(self, folder: Path, side: Side, trust: Trust) -> None:
+    def __init__(self, folder: Path, side: Side, actor: Actor, *, signed: bool) -> None:
         sealed = opened(folder, side)
+        trust = trust_of(side, sealed.digest, actor, signed=signed)
         compiled = side.package.compiled if side.package else None
         self._predictor = engines.load(sealed, trust, compiled_digest=compiled.digest if compiled else None)
 
