@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tarmac.core.actor import Role
 from tarmac.core.errors import Conflict, Forbidden, Invalid, NotFound, Refused
 from tarmac.formats import signing
 from tarmac.govern.operations import SetGate, VerifyLedger
@@ -48,7 +49,8 @@ class Team:
 def team(folder: WorkspaceFolder, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> Iterator[Team]:
     with connect(folder.path.parent) as own:
         tokens = {}
-        for name, role in (("root", "admin"), ("ada", "approver"), ("bob", "approver"), ("vic", "contributor")):
+        roles: dict[str, Role] = {"root": "admin", "ada": "approver", "bob": "approver", "vic": "contributor"}
+        for name, role in roles.items():
             own(AddPerson(name=name, role=role))
             tokens[name] = own(CreateToken(person=name)).token
     server = serve(folder)
