@@ -158,6 +158,44 @@ def sign(ref: str, key: Path, password_file: Path | None, target: Path | None, *
     return 0
 
 
+@click.command("card")
+@click.argument("ref", metavar="NAME@vN")
+@click.option("--format", "form", type=click.Choice(["md", "html", "json"]), help="By default as --to says, else md.")
+@click.option("--to", "target", type=click.Path(path_type=Path, dir_okay=False), help="Into a new file.")
+def card(ref: str, form: str | None, target: Path | None, **values: Any) -> int:
+    """A page about a version, made of facts: for people, for Hugging Face, or as JSON. What nobody has said is *owner
+    needed*. Pictures of a Markdown page are files beside it."""
+    from tarmac.registry import cards, drawing
+    from tarmac.workspace.cards import card_of
+
+    workspace, project, as_json = take_options(values)
+    form = form or (
+        "json" if as_json else {".html": "html", ".json": "json"}.get(target.suffix if target else "", "md")
+    )
+    with opened(workspace, project) as door:
+        found = card_of(door, ref, Path.cwd())
+    files: dict[Path, str] = {}
+    if form == "json":
+        text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n"
+    elif form == "html":
+        text = cards.page(found)
+    else:
+        drawn = drawing.pictures(found.pictures) if target else {}
+        links = {name: f"{target.stem}-{name}.svg" for name in drawn} if target else {}
+        files = {target.with_name(links[name]): drawn[name] for name in drawn} if target else {}
+        text = cards.markdown(found, links)
+    if target is None:
+        click.echo(text, nl=False)
+        return 0
+    files = {target: text, **files}
+    for path in files:
+        if path.exists():
+            raise Conflict(f"{bounded(path, 300)} exists already", hint="nothing is overwritten; choose another file")
+    for path, content in files.items():
+        path.write_text(content, encoding="utf-8")
+    return show({"files": [str(path) for path in files]}, as_json=as_json)
+
+
 def _verified(sealed: Sealed) -> Any:
     from tarmac.workspace import verifying
 
@@ -167,6 +205,7 @@ def _verified(sealed: Sealed) -> Any:
 verify.params.append(TRUST)
 commands = {
     "add": _add(),
+    "card": add_options(card),
     "compile": _compile(),
     "get": add_options(get),
     "sign": add_options(sign),

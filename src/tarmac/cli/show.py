@@ -46,6 +46,9 @@ def text(answer: Any, request: Operation[Any] | None = None) -> str:
         return ESCAPE.sub("␛", str(answer["text"]))
     if set(answer) == {"runs", "differences"}:
         return differences(answer)
+    if set(answer) == {"versions", "differences", "why"}:
+        note = f"not predicted: {answer['why']}\n" if answer["why"] else ""
+        return differences({"runs": answer["versions"], "differences": answer["differences"]}) + note
     lists = [key for key, value in answer.items() if isinstance(value, list)]
     if lists and set(answer) <= {lists[0], "next"}:
         shown = table(answer[lists[0]]) if answer[lists[0]] else f"no {lists[0]}\n"

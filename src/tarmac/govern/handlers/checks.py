@@ -73,14 +73,14 @@ def _asked(read: Reader, request: ops.CheckGate) -> Asked:
         raise rows.unknown_gate(read, reference.model, request.to)
     pointed = models.alias(read, model, request.to)
     champion = gating.side(read, pointed[0] if pointed else None)
-    bundles = {facts.VERSION: _bundle(read, version)}
+    bundles = {facts.VERSION: bundle_of(read, version)}
     if champion is not None:
-        bundles[facts.CHAMPION] = _bundle(read, champion)
+        bundles[facts.CHAMPION] = bundle_of(read, champion)
     data = packages.sealed_files(read, gate.manifest, "", "", 1) if gate.manifest else []
     return Asked(gate, model, version, champion, bundles, data)
 
 
-def _bundle(read: Reader, side: gating.Side) -> facts.Bundle:
+def bundle_of(read: Reader, side: gating.Side) -> facts.Bundle:
     package = side.package
     if package is None or package.manifest is None:
         return facts.Bundle(side, [], [], [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 VERSION, CHAMPION = "version", "champion"
+IMPORTANCE_ROWS, MOST_IMPORTANCES = 2000, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Measuring:
     def _draw(self, found: Found) -> None:
         try:
             found.pictures.update(pictures.of(self._answers(VERSION)))
+            found.pictures["importances"] = self._importances()
             found.pictures["rows"] = {"name": self._gate.data, "label": self._gate.label, "rows": len(self._table())}
         except Cancelled:
             raise
@@ -90,6 +93,36 @@ class Measuring:
             raise made
         known: T = made
         return known
+
+    def _importances(self) -> dict[str, float]:
+        """How much of the score is lost when the values of one input are dealt out anew, on some of the rows."""
+        model = self._model(VERSION)
+        rows = model.sample(self._table(), IMPORTANCE_ROWS)
+        clean = scores.plain_score(model.answers(rows, self._gate, self._job))
+        found = {}
+        for name in model.inputs(rows, self._gate)[:MOST_IMPORTANCES]:
+            deal = partial(robustness.dealt, which=name)
+            dealt = model.answers(rows, self._gate, self._job, deal)
+            found[name] = robustness.lost(clean, scores.plain_score(dealt), classes=dealt.are_classes)
+        return found
+
+    def side_by_side(self) -> dict[str, tuple[object, object]]:
+        """Scores, speed and agreement of two versions on the same rows."""
+        pair = self._answers(VERSION), self._answers(CHAMPION)
+        found: dict[str, tuple[object, object]] = {}
+        for name in gates.SCORES:
+            values = scores.score(pair[0], name), scores.score(pair[1], name)
+            if values != (None, None):
+                found[f"rows.{name}" if name != "rows" else "rows"] = values
+        if pair[0].are_classes and pair[0].classes == pair[1].classes:
+            found["rows.same answer"] = (float((pair[0].said == pair[1].said).mean()),) * 2
+        gained = challenge.difference(*pair)
+        for name in ("difference", "low", "high"):
+            found[f"rows.better.{name}"] = gained[name], -gained[{"low": "high", "high": "low"}.get(name, name)]
+        speeds = [self._once((of, "latency"), partial(self._latency, of)) for of in (VERSION, CHAMPION)]
+        for part in ("p50_ms", "p99_ms"):
+            found[f"latency.{part}"] = speeds[0][part], speeds[1][part]
+        return found
 
     # --- what is measured ---
 

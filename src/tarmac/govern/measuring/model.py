@@ -38,9 +38,12 @@ class Model:
         compiled = side.package.compiled if side.package else None
         self._predictor = engines.load(sealed, trust, compiled_digest=compiled.digest if compiled else None)
 
-    def sample(self, rows: Table) -> Table:
+    def sample(self, rows: Table, most: int = SAMPLE) -> Table:
         """Rows enough to tell, always the same ones."""
-        return rows if len(rows) <= SAMPLE else Table(rows.frame.sample(SAMPLE, seed=0))
+        return rows if len(rows) <= most else Table(rows.frame.sample(most, seed=0))
+
+    def inputs(self, rows: Table, gate: Gate) -> list[str]:
+        return list(self._inputs(Table(rows.frame.head(1)), gate))
 
     def answers(self, rows: Table, gate: Gate, job: JobContext, disturb: Disturb | None = None) -> Answers:
         inputs = self._inputs(rows, gate)

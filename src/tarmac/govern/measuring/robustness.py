@@ -38,6 +38,14 @@ def disturbed(inputs: Mapping[str, Array], how: str) -> dict[str, Array]:
     return {name: _as_before(change(array), array) if name in numbers else array for name, array in inputs.items()}
 
 
+def dealt(inputs: Mapping[str, Array], which: str) -> dict[str, Array]:
+    """The same rows with the values of one input in another order: what it told is gone."""
+    import numpy as np
+
+    order = np.random.default_rng(SEED).permutation(len(inputs[which]))
+    return {name: array[order] if name == which else array for name, array in inputs.items()}
+
+
 def _spread(array: Array) -> Array:
     import numpy as np
 
