@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from tarmac.core.ids import time_ordered
-from tarmac.registry import rules
+from tarmac.core.settings import Settings
+from tarmac.formats import trust
 from tarmac.registry.operations import GetVersion
 from tarmac.registry.records import Version
 from tarmac.track.operations import CreateRun, LogRun
@@ -78,5 +79,6 @@ def made(workspace: Workspace, folder: Path, model: Any, *, name: str = "churn",
     run = workspace(CreateRun()).id
     workspace(LogRun(id=run, metrics=[(key, value, 0, 0) for key, value in metrics.items()]))
     sealed = pack(folder, model, example)
-    register(workspace, sealed, time_ordered(), name=name, origin=rules.MADE_BY_RUN, run=run)
+    document = {trust.MARK: trust.mark(Settings.from_environment().state, sealed.digest)}
+    register(workspace, sealed, time_ordered(), name=name, document=document, run=run)
     return workspace(GetVersion(ref=f"{name}@latest"))

@@ -237,7 +237,7 @@ class Measuring:
             folder = self._folder(of)
             if compiled := self._bundles[of].compiled:
                 self._bytes.folder(f"{of}/{COMPILED}", compiled)
-            return Model(folder, side, self._job.actor, signed=self._is_signed(of))
+            return Model(folder, side, signed=self._is_signed(of))
 
         return self._once((of, "model"), load)
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tarmac.core.actor import Actor
 from tarmac.core.errors import Refused, bounded
 from tarmac.formats import arrays as holding
 from tarmac.formats import engines, packing
@@ -32,9 +31,9 @@ Disturb = Callable[[Mapping[str, "Array"]], dict[str, "Array"]]
 class Model:
     """The engine of a package, in the form that serving uses, loaded only if its code is trusted here."""
 
-    def __init__(self, folder: Path, side: Side, actor: Actor, *, signed: bool) -> None:
+    def __init__(self, folder: Path, side: Side, *, signed: bool) -> None:
         sealed = opened(folder, side)
-        trust = trust_of(side, sealed.digest, actor, signed=signed)
+        trust = trust_of(side, sealed.digest, signed=signed)
         compiled = side.package.compiled if side.package else None
         self._predictor = engines.load(sealed, trust, compiled_digest=compiled.digest if compiled else None)
 
