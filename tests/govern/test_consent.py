@@ -266,7 +266,7 @@ def test_a_gate_wants_the_signature_of_its_key(here: Workspace, tmp_path: Path, 
 def test_what_a_trusted_key_signed_may_run(
     here: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signed: Version, serve: Callable[..., Server]
 ) -> None:
-    """Through a server a run's maker is somebody else: the code runs because of the signature, or not at all."""
+    """On another machine nobody knows who made it: the code runs because of the signature, or not at all."""
     import tarmac as public
     from tests.govern.churn import FEATURES, people
 
@@ -275,6 +275,7 @@ def test_what_a_trusted_key_signed_may_run(
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     (elsewhere / "tarmac.toml").write_text("")
+    monkeypatch.setenv("TARMAC_STATE", str(tmp_path / "state of another"))
     rows = people(3)[FEATURES]
     with pytest.raises(Refused, match="brings code"):
         public.load_model("churn@v1", workspace=server.url)

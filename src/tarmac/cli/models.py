@@ -193,7 +193,11 @@ def card(ref: str, form: str | None, target: Path | None, **values: Any) -> int:
             raise Conflict(f"{bounded(path, 300)} exists already", hint="nothing is overwritten; choose another file")
     for path, content in files.items():
         path.write_text(content, encoding="utf-8")
-    return show({"files": [str(path) for path in files]}, as_json=as_json)
+    if as_json:
+        return show({"files": [str(path) for path in files]}, as_json=True)
+    for path in files:
+        click.echo(path)
+    return 0
 
 
 def _verified(sealed: Sealed) -> Any:

@@ -64,7 +64,7 @@ def _packages(a: gating.Side, b: gating.Side) -> list[Difference]:
             said |= {"package.kind": package.kind, "package.bytes": f"{package.size:,}"}
             said["package.form"] = "compiled" if package.compiled and package.compiled.equal else "native"
             said |= {f"metrics.{metric.name}": show(metric.value) for metric in package.metrics}
-        return said
+        return {what: value or None for what, value in said.items()}
 
     left, right = of(a), of(b)
     return [Difference(what=what, values=[left.get(what), right.get(what)]) for what in dict.fromkeys([*left, *right])]
