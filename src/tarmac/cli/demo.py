@@ -95,21 +95,10 @@ def command(keep: Path | None, quick: bool) -> None:
     with folder(keep) as place, Stage(place) as stage:
         started = time.monotonic()
         stage.opening()
-        for scene in (
-            workspace,
-            runs,
-            tracking,
-            models,
-            gates,
-            server,
-            people,
-            lineage,
-            blobs,
-            damage,
-            ledger,
-            backup,
-            data,
-        ):
+        scenes = (
+            workspace, runs, tracking, models, gates, server, people, lineage, blobs, damage, ledger, backup, data,
+        )  # fmt: skip
+        for scene in scenes:
             scene(stage, quick)
         stage.stop_server()
         closing(stage, keep, time.monotonic() - started)
