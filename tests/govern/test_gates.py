@@ -24,6 +24,7 @@ from tarmac.registry.operations import (
     TagVersion,
 )
 from tarmac.store.operations import DeleteManifest
+from tarmac.track.operations import LogRun, UseInput
 from tarmac.workspace import Workspace, connect
 from tests.conftest import Ran
 from tests.govern.gated import BETTER, gate, live, trained
@@ -114,7 +115,6 @@ def test_what_cannot_be_decided_is_refused(here: Workspace, rule: str, why: str)
     rows = {"data": "rows.csv", "manifest": manifest(here)} if "latency" in rule else {}
     gate(here, rule, **rows)
     made = trained(here, 0.9, depth="6", kind="tree")
-    from tarmac.track.operations import LogRun
 
     assert made.run is not None
     here(LogRun(id=made.run, metrics=[("nan", "NaN", 0, 0)]))
@@ -438,3 +438,18 @@ def test_gates_by_hand_are_declared(workspace: Workspace) -> None:
     made = workspace(SetGate(model="m", alias="Production", require=["metrics['a'] > 0"], approvals=2, hours=1))
     assert (made.approvals, made.hours, made.origin) == (2, 1, "hand")
     assert last_event(workspace, "gates.set").subject == "gates/m@Production"
+
+
+def test_data_has_an_age_only_if_all_of_it_is_kept(here: Workspace, tmp_path: Path, tarmac: Callable[..., Ran]) -> None:
+    gate(here, "data.age_days <= 90")
+    version = trained(here, 0.9)
+    assert version.run is not None
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.csv").write_text("a\n1\n")
+    assert tarmac("data", "log", "rows", "rows").code == 0
+    here(UseInput(id=version.run, name="rows", version="v1"))
+    outcome = here(JudgeVersion(ref="churn@v1", to="production")).outcomes[0]
+    assert outcome.verdict == "held"
+    assert outcome.values["data.age_days"] == pytest.approx(0, abs=0.1)
+    here(UseInput(id=version.run, name="from somewhere", version="3"))
+    assert here(JudgeVersion(ref="churn@v1", to="production")).outcomes[0].why == "data.age_days is missing"

@@ -38,7 +38,7 @@ FAMILIES: dict[str, Family] = {
     "compiled": Family(
         "compiled.equal, .difference, .agreement: what the proof found", ("equal", "difference", "agreement")
     ),
-    "data": Family("data.age_days: how old the youngest data is that its run was given", ("age_days",)),
+    "data": Family("data.age_days: how old the oldest version of data is that its run was given", ("age_days",)),
     "reproducible": Family("reproducible: its run was done again from nothing and came out the same", keys=(0,)),
     "measured": Family("measured.accuracy: scores on the gate's rows", SCORES, measured=True),
     "slices": Family(

@@ -188,6 +188,12 @@ def recorded_fact(read: Reader, side: Side, family: str, part: str) -> object:
         if form is None:
             return None
         return form.equal if part == "equal" else form.proof.get(_PROOF[part])
+    run = side.version.run or (side.package.run if side.package else None)
+    if family == "data" and run:
+        made = rows.data_of_run(read, run)
+        known = [at for at in made if at is not None]
+        # all of it has to be known: what is not kept here may be of any age
+        return (_now(read) - min(known)) / DAY if known and len(known) == len(made) else None
     return None
 
 
@@ -214,7 +220,11 @@ def _still_holds(
 
 
 def _age(read: Reader, check: Check) -> int:
-    return (read.now if isinstance(read, Tx) else now()) - check.at
+    return _now(read) - check.at
+
+
+def _now(read: Reader) -> int:
+    return read.now if isinstance(read, Tx) else now()
 
 
 def _approvals(read: Reader, gate: Gate, model: int, version: Side) -> tuple[Outcome, list[str]]:

@@ -9,6 +9,7 @@ import msgspec
 
 from tarmac.core.digest import digest
 from tarmac.core.errors import NotFound
+from tarmac.data.queries import named_exactly
 from tarmac.registry.records import Approval, Check, Gate, Signature
 from tarmac.store import manifests
 from tarmac.store.ledger import as_bytes
@@ -199,6 +200,20 @@ def actor_of_run(read: Reader, run: str) -> str | None:
         "SELECT actor FROM runs WHERE project = :project AND id = :id", project=read.project, id=run
     )
     return actor
+
+
+def data_of_run(read: Reader, run: str) -> list[int | None]:
+    """When each version of data that a run was given was made; None for one that is not kept here."""
+    found: list[int | None] = []
+    for (source,) in read.all(
+        "SELECT source FROM lineage WHERE project = :project AND target = :run AND source LIKE 'data/%'",
+        project=read.project,
+        run=f"runs/{run}",
+    ):
+        name, _, version = source.removeprefix("data/").rpartition("@")
+        data = named_exactly(read, name, version) if name else None
+        found.append(data.created_at if data else None)
+    return found
 
 
 # --- signatures ---
