@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.registry import estimators
+from bench.registry import estimators, gates
 from bench.table import Figure
 from tarmac.core.clock import now
 from tarmac.core.digest import digest_file
@@ -34,7 +34,7 @@ def measure(*, quick: bool, peers: bool) -> list[Figure]:
         with connect(Path(place), create=True) as workspace:
             figures += _large(workspace, Path(place), GIGABYTE // (64 if quick else 1))
             figures += _many(workspace, 200 if quick else 10_000)
-    return figures
+    return [*figures, *gates.measure(quick=quick)]
 
 
 def _estimators(*, quick: bool) -> list[Figure]:

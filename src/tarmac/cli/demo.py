@@ -62,6 +62,27 @@ class Rule:
 with tarmac.run("rules") as run:
     run.model(Rule(), name="mask", example=[[0.2], [0.9]])
 """
+GATED = """\
+import sys, tarmac
+
+class Rule:
+    def __init__(self, least):
+        self.least = least
+    def predict(self, rows):
+        return [row[0] > self.least for row in rows]
+
+least = float(sys.argv[1])
+with tarmac.run("rules") as run:
+    run.log({"val/accuracy": 0.95 - abs(least - 0.5)})
+    run.model(Rule(least), name="door", example=[[0.2], [0.9]])
+"""
+GATE = """\
+[models.door.gates.production]
+require = ["metrics['val/accuracy'] >= 0.7",
+           "metrics['val/accuracy'] >= champion.metrics['val/accuracy'] - 0.01",
+           "package.size_mb <= 1"]
+"""
+HISTORY = ("at", "alias", "how", "before", "after", "reason")
 
 
 @click.command("demo")
@@ -74,7 +95,10 @@ def command(keep: Path | None, quick: bool) -> None:
     with folder(keep) as place, Stage(place) as stage:
         started = time.monotonic()
         stage.opening()
-        for scene in (workspace, runs, tracking, models, server, people, lineage, blobs, damage, ledger, backup, data):
+        scenes = (
+            workspace, runs, tracking, models, gates, server, people, lineage, blobs, damage, ledger, backup, data,
+        )  # fmt: skip
+        for scene in scenes:
             scene(stage, quick)
         stage.stop_server()
         closing(stage, keep, time.monotonic() - started)
@@ -155,6 +179,26 @@ def data(stage: Stage, quick: bool) -> None:
     stage.tarmac("data", "log", "faces", "faces", "--message", "labels mended", says="faces@v2")
     stage.tarmac("data", "diff", "faces@v1", "faces@v2", expect=1, says="gone     008.png")
     stage.tarmac("data", "checkout", "faces@v1", "faces", says="2 files written")
+
+
+def gates(stage: Stage, quick: bool) -> None:
+    stage.scene(
+        "A gate before production",
+        "Rules in the project file, asked whoever moves the alias. Trained three times; the second is worse.",
+    )
+    stage.script("tarmac.toml", GATE)
+    (stage.project / "door.py").write_text(GATED, encoding="utf-8")
+    for least in ("0.6", "0.9", "0.5"):
+        stage.tarmac("run", "door.py", least, show=False)
+    stage.tarmac("promote", "door@v1", "--to", "production", "--reason", "the first")
+    stage.tarmac("promote", "door@v2", "--to", "production", expect=1, says="has to be at least")
+    stage.note("Refused, and the evidence is kept. The third one is better:")
+    stage.tarmac("promote", "door@v3", "--to", "production", "--reason", "better", says="points to v3 now")
+    stage.tarmac("rollback", "door@production", "--reason", "the door stays shut")
+    stage.note("What was live when, and why:")
+    stage.tarmac("models", "history", "door", columns=HISTORY)
+    stage.tarmac("models", "history", "door", "--at", "-1h", says="no moves")
+    (stage.project / "tarmac.toml").unlink()
 
 
 def server(stage: Stage, quick: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from tarmac.cli.common import add_options, opened, take_options
 from tarmac.cli.operation import command
@@ -17,6 +18,7 @@ from tarmac.core.errors import Conflict, Invalid, bounded
 from tarmac.core.operation import SPECS
 from tarmac.formats.package import Sealed
 from tarmac.formats.trust import Trust
+from tarmac.registry.operations import ListSignatures
 
 ExistingPath = click.Path(path_type=Path, exists=True)
 TRUST = click.Option(
@@ -65,8 +67,6 @@ def _compile() -> click.Command:
 
     def compile(sample: Path | None, **values: Any) -> int:  # noqa: A001 - what the command is called
         if sample is not None:
-            import msgspec
-
             from tarmac.logging.documents import json
             from tarmac.workspace.packages import read_example
 
@@ -102,23 +102,102 @@ def get(ref: str, target: Path, **values: Any) -> int:
 @click.command("verify")
 @click.argument("what")
 @click.option("--fresh", is_flag=True, help="Predict the example in a new environment with its requirements only.")
-def verify(what: str, fresh: bool, trust: tuple[str, ...], **values: Any) -> int:
-    """Verify all bytes of a version's package, or of a package folder; exit code 1 if it is not what was sealed."""
-    from tarmac.workspace import packages, verifying
+@click.option("--key", "keys", multiple=True, type=ExistingPath, help="It has to be signed with this key (PEM).")
+@click.option("--signature", type=ExistingPath, help="A signature's file, where WHAT is a folder.")
+def verify(
+    what: str, fresh: bool, keys: tuple[Path, ...], signature: Path | None, trust: tuple[str, ...], **values: Any
+) -> int:
+    """Verify all bytes of a version's package, or of a package folder; exit code 1 if it is not what was sealed, or
+    not signed with one of the keys that are given."""
+    from tarmac.workspace import packages, signing, verifying
 
     workspace, project, as_json = take_options(values)
     command = f"tarmac models verify {what} --fresh --trust {{digest}}"
     with tempfile.TemporaryDirectory(prefix="tarmac-verify-") as place:
         if Path(what).is_dir():
-            sealed = Sealed(Path(what))
+            sealed, expected = Sealed(Path(what)), None
             vouched = Trust.digests([*trust, *packages.listed()])
+            kept = signing.from_file(signature) if signature else []
         else:
             with opened(workspace, project) as door:
                 version, sealed = packages.fetch_anew(door, what, Path(place) / "package")
-                vouched = packages.trust_here(door, version, sealed, list(trust))
+                vouched, expected = packages.trust_here(door, version, sealed, list(trust)), version.digest
+                kept = door(ListSignatures(ref=f"{version.model}@v{version.number}")).signatures
         vouched = Trust(vouched.reasons, command)
         found = verifying.fresh(sealed, vouched) if fresh else verifying.verify(sealed)
+        if keys:
+            by, faults = signing.proven(kept, sealed, expected, [key.read_text() for key in keys])
+            if by is None:
+                raise signing.refuse_unproven(what, faults)
+            found = msgspec.structs.replace(found, signed=f"with key {by}")
     return show(found, as_json=as_json)
+
+
+@click.command("sign")
+@click.argument("ref", metavar="NAME@vN")
+@click.option("--key", required=True, type=ExistingPath, help="The private key: PEM, of P-256, P-384 or P-521.")
+@click.option("--password-file", type=ExistingPath, help="Opens the key.")
+@click.option("--to", "target", type=click.Path(path_type=Path, dir_okay=False), help="Also write it into a new file.")
+def sign(ref: str, key: Path, password_file: Path | None, target: Path | None, **values: Any) -> int:
+    """Sign a version's package as OpenSSF model signing does, with a key; the signature is kept with the package."""
+    from tarmac.cli.approve import read_key
+    from tarmac.workspace import packages, signing
+
+    workspace, project, as_json = take_options(values)
+    if target is not None and target.exists():
+        raise Conflict(f"{bounded(target, 300)} exists already", hint="nothing is overwritten; choose another file")
+    private = read_key(key, password_file)
+    with opened(workspace, project) as door, tempfile.TemporaryDirectory(prefix="tarmac-sign-") as place:
+        version, sealed = packages.fetch_anew(door, ref, Path(place) / "package")
+        made = signing.sign(door, version, sealed, private)
+    if target is not None:
+        target.write_text(made.bundle, encoding="utf-8")
+    if as_json:
+        return show(made, as_json=True)
+    click.echo(f"{version.model}@v{version.number} is signed with key {made.key}")
+    return 0
+
+
+@click.command("card")
+@click.argument("ref", metavar="NAME@vN")
+@click.option("--format", "form", type=click.Choice(["md", "html", "json"]), help="By default as --to says, else md.")
+@click.option("--to", "target", type=click.Path(path_type=Path, dir_okay=False), help="Into a new file.")
+def card(ref: str, form: str | None, target: Path | None, **values: Any) -> int:
+    """A page about a version, made of facts: for people, for Hugging Face, or as JSON. What nobody has said is *owner
+    needed*. Pictures of a Markdown page are files beside it."""
+    from tarmac.registry import cards, drawing
+    from tarmac.workspace.cards import card_of
+
+    workspace, project, as_json = take_options(values)
+    form = form or (
+        "json" if as_json else {".html": "html", ".json": "json"}.get(target.suffix if target else "", "md")
+    )
+    with opened(workspace, project) as door:
+        found = card_of(door, ref, Path.cwd())
+    files: dict[Path, str] = {}
+    if form == "json":
+        text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n"
+    elif form == "html":
+        text = cards.page(found)
+    else:
+        drawn = drawing.pictures(found.pictures) if target else {}
+        links = {name: f"{target.stem}-{name}.svg" for name in drawn} if target else {}
+        files = {target.with_name(links[name]): drawn[name] for name in drawn} if target else {}
+        text = cards.markdown(found, links)
+    if target is None:
+        click.echo(text, nl=False)
+        return 0
+    files = {target: text, **files}
+    for path in files:
+        if path.exists():
+            raise Conflict(f"{bounded(path, 300)} exists already", hint="nothing is overwritten; choose another file")
+    for path, content in files.items():
+        path.write_text(content, encoding="utf-8")
+    if as_json:
+        return show({"files": [str(path) for path in files]}, as_json=True)
+    for path in files:
+        click.echo(path)
+    return 0
 
 
 def _verified(sealed: Sealed) -> Any:
@@ -128,4 +207,11 @@ def _verified(sealed: Sealed) -> Any:
 
 
 verify.params.append(TRUST)
-commands = {"add": _add(), "compile": _compile(), "get": add_options(get), "verify": add_options(verify)}
+commands = {
+    "add": _add(),
+    "card": add_options(card),
+    "compile": _compile(),
+    "get": add_options(get),
+    "sign": add_options(sign),
+    "verify": add_options(verify),
+}

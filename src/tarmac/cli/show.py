@@ -49,6 +49,9 @@ def text(answer: Any, request: Operation[Any] | None = None) -> str:
         return differences(answer)
     if set(answer) == {"thing", "edges"}:
         return tree(answer["thing"], answer["edges"])
+    if set(answer) == {"versions", "differences", "why"}:
+        note = f"not predicted: {answer['why']}\n" if answer["why"] else ""
+        return differences({"runs": answer["versions"], "differences": answer["differences"]}) + note
     lists = [key for key, value in answer.items() if isinstance(value, list)]
     if lists and set(answer) <= {lists[0], "next"}:
         shown = table(answer[lists[0]]) if answer[lists[0]] else f"no {lists[0]}\n"

@@ -27,6 +27,13 @@ def iso(milliseconds: int | None) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def span(text: str) -> int:
+    """How long, as people write it: 90m, 24h, 7d."""
+    if not re.fullmatch(r"\d{1,9}[smhdw]", text):
+        raise Invalid(f"`{bounded(text)}` is not a length of time", hint="like 90m, 24h or 7d")
+    return int(text[:-1]) * UNITS[text[-1]]
+
+
 def moment(text: str) -> int:
     """A time as people write it: a date or time in UTC or with its zone, `-7d` from now, or milliseconds since 1970."""
     if re.fullmatch(r"[+-]?\d{1,9}[smhdw]", text):

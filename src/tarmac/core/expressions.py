@@ -188,6 +188,14 @@ def walk(node: Node) -> Iterator[Node]:
         yield from walk(part)
 
 
+def value_of(node: Node, lookup: Lookup) -> object:
+    """What a part of a rule comes to, for a message; None where it comes to nothing."""
+    try:
+        return _program(node)(lookup)
+    except _Undecided:
+        return None
+
+
 def _below(node: Node) -> tuple[Node, ...]:
     match node:
         case Compare():

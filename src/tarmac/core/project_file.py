@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -26,6 +26,45 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     digests: list[str] = []
     """Packages that are trusted, whoever made them."""
+    keys: list[str] = []
+    """Files with public keys: packages that are signed by one of them are trusted."""
+
+
+class Approvals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many people have to consent; `signed_by` are files with keys whose signed consent counts too."""
+
+    count: int = 1
+    signed_by: list[str] = []
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What has to hold before an alias of a model moves."""
+
+    require: list[str] = []
+    """Rules, like `metrics['val/accuracy'] >= 0.95`; docs/guides/gates.md has all that they may name."""
+    first: Literal["allow", "refuse"] = "allow"
+    """Whether rules that name a champion let the first version pass, when there is none."""
+    signed_by: list[str] = []
+    """Files with public keys: the rule `signed` needs a signature by one of them."""
+    approvals: Approvals | None = None
+    """How many people other than the author have to consent, and keys whose signed consent counts."""
+    valid_for: str = "24h"
+    """How long a measurement counts: a number and s, m, h, d or w."""
+    data: str = ""
+    """A file of rows (CSV, Parquet, JSON lines) that is measured on; its bytes are kept with the gate."""
+    label: str = ""
+    """The column of the rows that has the answers."""
+    positive: str = ""
+    """Which answer counts as yes; by default the last in order."""
+    licences: list[str] = []
+    """Licences that are allowed, like `MIT` or `BSD*`; none means any."""
+
+
+class ModelTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said of one model."""
+
+    gates: dict[str, Gate] = {}
+    """By alias."""
 
 
 class DataTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +96,7 @@ class ProjectFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     trust: Trust = Trust()
     data: dict[str, DataTable] = {}
     connections: dict[str, Connection] = {}
+    models: dict[str, ModelTable] = {}
 
 
 def find(start: Path) -> Path | None:

@@ -12,6 +12,7 @@ from tarmac.core.operation import Command, Job, Query, operation
 from tarmac.formats.package import Proof
 from tarmac.registry.records import (
     AliasName,
+    Approval,
     Model,
     ModelName,
     Move,
@@ -21,10 +22,12 @@ from tarmac.registry.records import (
     Part,
     Purged,
     Ref,
+    Signature,
     Stage,
     Version,
 )
 from tarmac.store.records import File
+from tarmac.track.records import Difference
 
 Cursor = Annotated[str, Meta(max_length=4000, description="the `next` of the page before")]
 Filter = Annotated[str, Meta(max_length=20_000, description="which, like: name LIKE 'churn%' AND tags.team = 'risk'")]
@@ -92,6 +95,22 @@ class VersionPage(msgspec.Struct, frozen=True, kw_only=True):
 
 class VersionList(msgspec.Struct, frozen=True, kw_only=True):
     versions: list[Version]
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """`why` says why nothing was predicted, where nothing was."""
+
+    versions: list[str]
+    differences: list[Difference]
+    why: str = ""
+
+
+class Approvals(msgspec.Struct, frozen=True, kw_only=True):
+    approvals: list[Approval]
+
+
+class Signatures(msgspec.Struct, frozen=True, kw_only=True):
+    signatures: list[Signature]
 
 
 class Moves(msgspec.Struct, frozen=True, kw_only=True):
@@ -342,15 +361,16 @@ class CopyVersion(Command[Version], frozen=True, kw_only=True):
 
 @operation("models.promote", needs="write", positional=("ref",))
 class PromoteVersion(Command[Move], frozen=True, kw_only=True):
-    """Point an alias to a version; the move is kept with who, when and why.
+    """Point an alias to a version, if the rules of its gate hold; the move is kept with who, when, why and evidence.
 
-    With `expected`, only if the alias points to that number now; 0 stands for nowhere.
+    With `expected`, only if the alias points to that number now; 0 stands for nowhere. An admin may `override` rules.
     """
 
     ref: Ref
     to: AliasName
     reason: Note = ""
     expected: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+    override: Annotated[bool, Meta(description="move it though rules do not hold: an admin may, with a reason")] = False
 
 
 @operation("models.rollback", needs="write", positional=("ref",))
@@ -378,6 +398,50 @@ class ShowHistory(Query[Moves], frozen=True, kw_only=True):
     at: Moment = ""
     limit: Limit = 100
     before: Annotated[str, Meta(max_length=64, description="the `next` of the page before")] = ""
+
+
+@operation("models.compare", needs="read", positional=("a", "b"))
+class CompareVersions(Job[Compared], frozen=True, kw_only=True):
+    """In what two versions differ: results, params, data, code, size; and, on the rows of a gate, what they predict,
+    how well and how fast. The rows are those of the model's gate, or of the gate of `alias`."""
+
+    a: Ref
+    b: Ref
+    alias: Annotated[str, Meta(max_length=255, description="on the rows of this alias's gate")] = ""
+    same: Annotated[bool, Meta(description="also what does not differ")] = False
+
+
+@operation("models.approve", needs="approve", positional=("ref",))
+class ApproveVersion(Command[Approval], frozen=True, kw_only=True):
+    """Consent to exactly the bytes of a version; by somebody other than who made it, or by a key of the gate."""
+
+    ref: Ref
+    to: Annotated[AliasName | None, Meta(description="for this alias only")] = None
+    note: Note = ""
+    signed: Annotated[Text, Meta(description="a signed statement, as `tarmac approve --key` makes it")] = ""
+    withdraw: Annotated[bool, Meta(description="take back what was said before")] = False
+
+
+@operation("models.approvals", needs="read", positional=("ref",))
+class ListApprovals(Query[Approvals], frozen=True, kw_only=True):
+    """Who consented to the bytes of a version."""
+
+    ref: Ref
+
+
+@operation("models.sign", needs="write", positional=("ref",))
+class AttachSignature(Command[Signature], frozen=True, kw_only=True):
+    """Keep an OpenSSF model signature with a version's package; `tarmac models sign` makes one."""
+
+    ref: Ref
+    bundle: Annotated[str, Meta(max_length=4 * 1024 * 1024, description="the signature's file")]
+
+
+@operation("models.signatures", needs="read", positional=("ref",))
+class ListSignatures(Query[Signatures], frozen=True, kw_only=True):
+    """The signatures that are kept with a version's package; `tarmac models verify` proves them."""
+
+    ref: Ref
 
 
 # --- versions ---
@@ -433,6 +497,7 @@ class StageVersion(Command[Version], frozen=True, kw_only=True):
     ref: Ref
     stage: Stage
     archive: Annotated[bool, Meta(description="those that are in the stage now go to Archived")] = False
+    reason: Note = ""
 
 
 @operation("versions.rm", needs="write", positional=("ref",))

@@ -163,3 +163,111 @@ class Purged(msgspec.Struct, frozen=True, kw_only=True):
     packages: int
     bytes: int
     kept: list[str] = []
+
+
+Fact = int | float | bool | str | None
+"""What a rule names, as evidence keeps it: not a number and infinities as text, null for what is missing."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What one rule said, with the value of everything that it names. `why` also says what would satisfy it."""
+
+    rule: str
+    verdict: Literal["held", "failed", "not applicable"]
+    why: str
+    values: dict[str, Fact] = {}
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """What has to hold before an alias of a model moves. `digest` is that of all rules together, `content` that of the
+    rows which are measured on."""
+
+    model: str
+    alias: str
+    require: list[str]
+    first: Literal["allow", "refuse"]
+    signed_by: list[str]
+    approvals: int
+    approvers: list[str]
+    hours: float
+    data: str
+    manifest: str | None
+    content: str
+    label: str
+    positive: str
+    licences: list[str]
+    digest: str
+    origin: str
+    actor: str
+    updated_at: int
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured for a gate: of exactly this version, against exactly this champion, for exactly these rules.
+
+    `unknown` says of what could not be measured why; `pictures` has what the card draws.
+    """
+
+    id: str
+    model: str
+    alias: str
+    version: int
+    version_id: str
+    package_digest: str
+    form: str
+    champion: int | None
+    champion_id: str
+    champion_digest: str
+    gate: str
+    facts: dict[str, Fact]
+    unknown: dict[str, str]
+    at: int
+    actor: str
+    pictures: dict[str, Any] = {}
+    passed: bool = False
+    outcomes: list[Outcome] = []
+    digest: str = ""
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """Consent to one digest. `key` is the fingerprint of the key that signed it, empty where a person gave it."""
+
+    id: str
+    model: str
+    version: int
+    package_digest: str
+    alias: str
+    actor: str
+    note: str
+    at: int
+    key: str = ""
+    statement: str = ""
+    withdrawn_at: int | None = None
+    digest: str = ""
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True):
+    """An OpenSSF model signature of a package. `key` is the SHA-256 of the public key that it says it is of."""
+
+    package: str
+    digest: str
+    key: str
+    bundle: str
+    actor: str
+    at: int
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate of an alias says of a version. `to_measure` names what only a measurement can tell."""
+
+    model: str
+    version: int
+    alias: str
+    champion: int | None
+    passed: bool
+    gate: str | None
+    outcomes: list[Outcome]
+    to_measure: list[str] = []
+    check: str | None = None
+    check_digest: str = ""
+    approvals: list[str] = []

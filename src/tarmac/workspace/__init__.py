@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Follow = Callable[[Job], None]
 
+UNDER_GATES = frozenset(
+    {
+        "gates.check", "gates.judge", "models.approve", "models.promote", "models.rename", "models.retire", "models.rm",
+        "models.rollback", "versions.rm", "versions.stage",
+    }
+)  # fmt: skip
 LOOK_FIRST_SECONDS = 0.05
 LOOK_SELDOM_SECONDS = 0.5
 
@@ -108,8 +114,16 @@ class LocalWorkspace(Workspace):
         self.warnings = door.store.folder.warnings()
 
     def __call__(self, request: Operation[T]) -> T:
+        if spec_of(request).name in UNDER_GATES:
+            self._follow_project_file()
         answer: T = self.door.dispatch(checked(request), self.actor, self.project)
         return answer
+
+    def _follow_project_file(self) -> None:
+        """In a folder the gates are those of the project file beside it, as they stand there now."""
+        from tarmac.workspace import gates
+
+        gates.follow(self, Path(self.place).parent)
 
     def put(self, data: bytes | Path | BinaryIO) -> str:
         with _stream(data) as stream:

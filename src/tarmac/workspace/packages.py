@@ -253,6 +253,11 @@ def trust_here(workspace: Workspace, version: Version, sealed: Sealed, digests: 
     package = workspace(GetPackage(id=version.package or ""))
     if trust.is_marked(Settings.from_environment().state, sealed.digest, package.document):
         return vouched.of(sealed.digest, "a run of yours made it on this machine")
+    if sealed.digest not in vouched.reasons and (keys := trusted_keys()):
+        from tarmac.workspace import signing
+
+        if by := signing.signed_by(workspace, version, sealed, keys):
+            return vouched.of(sealed.digest, f"it is signed with key {by[:16]}, which the project file trusts")
     return vouched
 
 
@@ -262,6 +267,17 @@ def listed() -> list[str]:
 
     file = project_file.find(Path.cwd())
     return project_file.load(file).trust.digests if file else []
+
+
+def trusted_keys() -> list[str]:
+    """Public keys, as text, whose signature the project file trusts."""
+    from tarmac.core import project_file
+
+    file = project_file.find(Path.cwd())
+    try:
+        return [(file.parent / path).read_text() for path in project_file.load(file).trust.keys] if file else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{file} [trust]: a key cannot be read: {bounded(error, 300)}") from None
 
 
 def forget(sealed: Sealed) -> None:

@@ -32,6 +32,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     files: int
     size: int
     fresh: str = ""
+    signed: str = ""
     faults: list[str] = []
 
 

@@ -9,8 +9,8 @@ from tarmac.core.operation import handles
 from tarmac.registry import operations as ops
 from tarmac.registry import rules
 from tarmac.registry.handlers import moves
+from tarmac.registry.queries import gates, search, texts
 from tarmac.registry.queries import models as rows
-from tarmac.registry.queries import search, texts
 from tarmac.registry.records import Model
 from tarmac.store.sql import Reader, Tx
 from tarmac.track.filter import parse
@@ -71,6 +71,11 @@ def rename_model(request: ops.RenameModel, tx: Tx) -> Model:
     if request.name == request.to:
         tx.unchanged()
         return _model(tx, key)
+    pairs = {
+        alias: (gates.gate(tx, request.name, alias), gates.gate(tx, request.to, alias))
+        for alias in (*rows.aliases_in(tx, key), *rows.stages_in(tx, key))
+    }
+    rules.check_rename(request.name, request.to, pairs)
     if not rows.rename(tx, key, request.to):
         raise Conflict.exists("model", request.to)
     rows.rename_edges(tx, request.name, request.to)
@@ -93,12 +98,14 @@ def tag_model(request: ops.TagModel, tx: Tx) -> Model:
 def delete_model(request: ops.DeleteModel, tx: Tx) -> Model:
     key = rows.key_of(tx, request.name)
     aliases = rows.aliases_in(tx, key)
-    rules.check_removal(f"model `{request.name}`", aliases, with_aliases=request.with_aliases)
+    gated = moves.gated(tx, key, aliases, rows.stages_in(tx, key))
+    rules.check_removal(f"model `{request.name}`", aliases, gated, with_aliases=request.with_aliases)
     for alias in aliases:
         moves.move(tx, key, alias, "retire", None, "the model was deleted")
     before = _model(tx, key)
     rows.delete(tx, key, request.name)
-    tx.evidence = {"model": before.id, "latest": before.latest, "aliases": aliases}
+    moved = (tx.evidence or {}).get("moves", {})
+    tx.evidence = {"model": before.id, "latest": before.latest, "aliases": aliases, "moves": moved}
     return _model(tx, key)
 
 

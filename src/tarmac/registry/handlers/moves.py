@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 from tarmac.core.clock import moment
 from tarmac.core.errors import Conflict, Invalid, bounded
 from tarmac.core.operation import handles
 from tarmac.registry import operations as ops
 from tarmac.registry import references, rules
-from tarmac.registry.queries import models, packages
-from tarmac.registry.records import Move, Package, Version, Way
+from tarmac.registry.handlers import gating
+from tarmac.registry.queries import gates, models
+from tarmac.registry.records import Gate, Move, Version, Way
 from tarmac.registry.references import Reference
 from tarmac.store.sql import Reader, Tx
 
@@ -21,7 +24,9 @@ def promote(request: ops.PromoteVersion, tx: Tx) -> Move:
     reference = references.parse(request.ref)
     after = models.version_key(tx, reference)
     model = models.key_of(tx, reference.model)
-    return move(tx, model, request.to, "promote", after, request.reason, expected=request.expected)
+    return move(
+        tx, model, request.to, "promote", after, request.reason, expected=request.expected, override=request.override
+    )
 
 
 @handles(ops.RollbackAlias)
@@ -71,44 +76,70 @@ def _alias(ref: str) -> Reference:
 
 def move(
     tx: Tx, model: int, alias: str, how: Way, after: int | None, reason: str, *,
-    below: int | None = None, expected: int | None = None,
+    below: int | None = None, expected: int | None = None, override: bool = False,
 ) -> Move:  # fmt: skip
     """The only way an alias is moved. The model is held by the caller, so that moves come one after the other."""
     pointed = models.alias(tx, model, alias)
-    before = models.version(tx, pointed[0]) if pointed else None
-    to = models.version(tx, after) if after is not None else None
+    before = gating.side(tx, pointed[0] if pointed else None)
+    to = gating.side(tx, after)
     name = models.name_of(tx, model)
-    intent = rules.Intent(name, alias, how, before, to, _package(tx, to), tx.actor.signature, reason)
+    gate = gates.gate(tx, name, alias)
+    intent = _intent(tx, (name, alias, how), before, to, reason, gate, override=override)
     rules.check_expected(intent, expected)
     tx.subject = f"models/{name}"
-    if to is not None and before is not None and to.id == before.id:
+    if to is not None and before is not None and to.version.id == before.version.id:
         tx.unchanged()  # it points there already: no second line in the history
         assert pointed is not None
         return models.move(tx, pointed[1])
+    if gate is not None and to is not None and how == "promote":
+        intent = replace(intent, verdict=gating.verdict(tx, gate, model, to, before))
     evidence = rules.may_move(intent)
     if how != "rollback":
         below = pointed[1] if pointed else models.last_move(tx, model, alias)
-    numbers = (before.number if before else None, to.number if to else None)
+    numbers = (before.version.number if before else None, to.version.number if to else None)
     key = models.add_move(tx, model, alias, how, numbers, below, reason, evidence)
     models.point(tx, model, alias, after, key)
     models.touch(tx, model)
-    tx.evidence = {"before": numbers[0], "after": numbers[1], **evidence}
-    return models.move(tx, key)
+    made = models.move(tx, key)
+    moved = {**(tx.evidence or {}).get("moves", {}), made.id: models.proof(made)}
+    tx.evidence = {"before": numbers[0], "after": numbers[1], **evidence, "moves": moved}
+    return made
 
 
-def may_enter(tx: Tx, model: int, version: Version, stage: str) -> dict[str, Any]:
+def may_enter(tx: Tx, model: int, version: Version, stage: str, reason: str) -> dict[str, Any]:
     """MLflow's stages point to versions too, and meet the same rules as an alias of that name."""
-    intent = rules.Intent(
-        models.name_of(tx, model), stage, "stage", None, version, _package(tx, version), tx.actor.signature, ""
-    )
-    return rules.may_move(intent) if stage in rules.ACTIVE_STAGES else {}
+    name = models.name_of(tx, model)
+    to = gating.Side(version, gating.package_of(tx, version))
+    evidence: dict[str, Any] = {}
+    if version.stage in rules.ACTIVE_STAGES and version.stage != stage:
+        gate = gates.gate(tx, name, version.stage)
+        evidence |= rules.may_move(_intent(tx, (name, version.stage, "stage"), to, None, reason, gate))
+    if stage not in rules.ACTIVE_STAGES:
+        return evidence
+    gate = gates.gate(tx, name, stage)
+    intent = _intent(tx, (name, stage, "stage"), None, to, reason, gate)
+    if gate is not None:
+        champion = gating.champion(tx, model, gate.alias, stage, version.id)
+        intent = replace(intent, verdict=gating.verdict(tx, gate, model, to, champion))
+    return evidence | rules.may_move(intent)
 
 
-def _package(tx: Tx, version: Version | None) -> Package | None:
-    if version is None or version.package is None:
-        return None
-    key = packages.key_of(tx, version.package)
-    return packages.by_keys(tx, [key])[0] if key is not None else None
+def gated(tx: Tx, model: int, aliases: Sequence[str], stages: Sequence[str] = ()) -> list[str]:
+    """Those of the aliases and stages that stand under a gate."""
+    name = models.name_of(tx, model)
+    return [alias for alias in (*aliases, *stages) if alias != "None" and gates.gate(tx, name, alias) is not None]
+
+
+def _intent(
+    tx: Tx, what: tuple[str, str, Way | Literal["stage"]], before: gating.Side | None, after: gating.Side | None,
+    reason: str, gate: Gate | None, *, override: bool = False,
+) -> rules.Intent:  # fmt: skip
+    name, alias, how = what
+    return rules.Intent(
+        name, alias, how, before.version if before else None, after.version if after else None,
+        after.package if after else None, tx.actor.signature, reason, gate,
+        may=tx.actor.permissions(tx.project_name), override=override,
+    )  # fmt: skip
 
 
 @handles(ops.ShowHistory)

@@ -167,7 +167,7 @@ def stage_version(request: ops.StageVersion, tx: Tx) -> Version:
         raise Invalid(
             f"`archive` is for {' and '.join(rules.ACTIVE_STAGES)}: nothing has to make room in `{request.stage}`"
         )
-    tx.evidence = moves.may_enter(tx, model, rows.version(tx, key), request.stage)
+    tx.evidence = moves.may_enter(tx, model, rows.version(tx, key), request.stage, request.reason)
     if request.archive:
         tx.run(
             "UPDATE versions SET stage = 'Archived', updated_at = :now WHERE model = :model AND stage = :stage "
@@ -194,13 +194,17 @@ def delete_version(request: ops.DeleteVersion, tx: Tx) -> Version:
     model = rows.key_of(tx, reference.model)
     before = rows.version(tx, key)
     name = f"{before.model}@v{before.number}"
-    rules.check_removal(bounded(name), before.aliases, with_aliases=request.with_aliases)
+    gated = moves.gated(tx, model, before.aliases, [before.stage])
+    rules.check_removal(bounded(name), before.aliases, gated, with_aliases=request.with_aliases)
     for alias in before.aliases:
         moves.move(tx, model, alias, "retire", None, f"v{before.number} was deleted")
     rows.delete_version(tx, key, f"models/{name}")
     rows.touch(tx, model)
     tx.subject = f"models/{name}"
-    tx.evidence = {"package": before.package, "digest": before.digest, "run": before.run, "aliases": before.aliases}
+    tx.evidence = {
+        "package": before.package, "digest": before.digest, "run": before.run, "aliases": before.aliases,
+        "moves": (tx.evidence or {}).get("moves", {}),
+    }  # fmt: skip
     return before
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from tarmac.core.digest import digest
 from tarmac.core.errors import Invalid, NotFound, bounded
 from tarmac.core.ids import time_ordered
 from tarmac.registry.queries import texts
@@ -358,6 +359,25 @@ def aliases_in(read: Reader, model: int) -> list[str]:
     return [name for (name,) in read.all("SELECT name FROM aliases WHERE model = :m ORDER BY name", m=model)]
 
 
+def stages_in(read: Reader, model: int) -> list[str]:
+    """The stages that versions of a model are in."""
+    rows = read.all(
+        "SELECT DISTINCT stage FROM versions WHERE model = :m AND deleted_at IS NULL AND stage <> 'None'", m=model
+    )
+    return sorted(stage for (stage,) in rows)
+
+
+def newest_in_stage(read: Reader, model: int, stage: str, other_than: str) -> int | None:
+    key: int | None = read.value(
+        "SELECT key FROM versions WHERE model = :model AND stage = :stage AND deleted_at IS NULL AND id <> :id "
+        "ORDER BY number DESC LIMIT 1",
+        model=model,
+        stage=stage,
+        id=other_than,
+    )
+    return key
+
+
 def last_move(read: Reader, model: int, name: str) -> int | None:
     key: int | None = read.value(
         "SELECT max(key) FROM alias_moves WHERE model = :model AND alias = :name", model=model, name=name
@@ -429,7 +449,12 @@ def point(tx: Tx, model: int, name: str, version: int | None, move: int) -> None
 def move(read: Reader, key: int) -> Move:
     row = read.one(f"SELECT {MOVE} FROM alias_moves WHERE key = :key", key=key)
     assert row is not None
-    return _move(row)
+    return as_move(row)
+
+
+def proof(move: Move) -> str:
+    """The digest of a line of the history, which the event of the move carries."""
+    return digest(msgspec.json.encode(move, order="deterministic"))
 
 
 def moves(read: Reader, model: int, alias: str, before: str, limit: int) -> list[Move]:
@@ -447,7 +472,7 @@ def moves(read: Reader, model: int, alias: str, before: str, limit: int) -> list
         start=start,
         n=limit,
     )
-    return [_move(row) for row in rows]
+    return [as_move(row) for row in rows]
 
 
 def _of_alias(alias: str) -> str:
@@ -465,10 +490,10 @@ def moves_at(read: Reader, model: int, alias: str, at: int) -> list[Move]:
         at=at,
         alias=alias,
     )
-    return [_move(row) for row in rows]
+    return [as_move(row) for row in rows]
 
 
-def _move(row: Row) -> Move:
+def as_move(row: Row) -> Move:
     id, at, alias, how, before, after, actor, reason, evidence = row
     return Move(
         id=id, at=at, alias=alias, how=how, before=before, after=after, actor=actor, reason=reason,

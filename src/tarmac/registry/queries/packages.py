@@ -392,7 +392,7 @@ def delete(tx: Tx, found: Sequence[Trash]) -> list[Trash]:
             continue
         drop_files(tx, key)
         drop_compiled(tx, key)
-        for table in ("package_params", "package_tags", "package_metrics", "package_runs"):
+        for table in ("package_params", "package_tags", "package_metrics", "package_runs", "signatures"):
             tx.run(f"DELETE FROM {table} WHERE package = :key", key=key)
         for side in ("source", "target"):
             tx.run(

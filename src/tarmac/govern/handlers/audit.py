@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import msgspec
 
 from tarmac.core.operation import handles
 from tarmac.govern import operations as ops
-from tarmac.govern import queries
+from tarmac.govern import proofs, queries
 from tarmac.govern.records import Export, Verification
 from tarmac.store import ledger
 from tarmac.store.blobs import rows as blobs
@@ -30,7 +32,8 @@ def verify_ledger(request: ops.VerifyLedger, job: JobContext) -> Verification:
     faults: list[str] = []
     with job.store.database.read(snapshot=True) as connection:
         facts = ledger_facts(connection)
-        for fault in job.store.ledger.faults(connection, lambda done: job.progress(done, facts.events, "events")):
+        in_chain = job.store.ledger.faults(connection, lambda done: job.progress(done, facts.events, "events"))
+        for fault in chain(in_chain, proofs.faults(connection)):
             faults.append(fault)
             if len(faults) == MOST_FAULTS:
                 faults.append("… and more")
