@@ -138,6 +138,7 @@ def test_lightgbm_is_kept_as_numbers(tmp_path: Path, labels: list[int]) -> None:
     found = engines.load(sealed).predict(inputs(sealed, rows))
     assert found["prediction"].tolist() == model.predict(rows).tolist()
     assert np.allclose(found["probabilities"], model.predict_proba(rows))
+    assert compiled(sealed, [], 1e-4)[0].proof.equal
 
 
 def test_xgboost_is_kept_as_numbers(tmp_path: Path) -> None:
@@ -150,6 +151,7 @@ def test_xgboost_is_kept_as_numbers(tmp_path: Path) -> None:
         sealed = pack(tmp_path, model, rows[:4])
         assert sealed.runs_code() == []
         assert engines.load(sealed).predict(inputs(sealed, rows))["prediction"].tolist() == model.predict(rows).tolist()
+        assert compiled(sealed, [], 1e-4)[0].proof.equal
 
 
 def test_onnx_says_itself_what_it_takes(tmp_path: Path) -> None:
