@@ -14,6 +14,7 @@ import pytest
 from tarmac.core.errors import Damaged, Invalid, NewerFormat, Refused
 from tarmac.formats import engines, packing
 from tarmac.formats.arrays import accept
+from tarmac.formats.compiling import compiled
 from tarmac.formats.package import ABOUT, Sealed
 from tarmac.formats.probe import probe
 from tarmac.formats.signature import Field
@@ -137,6 +138,7 @@ def test_lightgbm_is_kept_as_numbers(tmp_path: Path, labels: list[int]) -> None:
     found = engines.load(sealed).predict(inputs(sealed, rows))
     assert found["prediction"].tolist() == model.predict(rows).tolist()
     assert np.allclose(found["probabilities"], model.predict_proba(rows))
+    assert compiled(sealed, [], 1e-4)[0].proof.equal
 
 
 def test_xgboost_is_kept_as_numbers(tmp_path: Path) -> None:
@@ -149,6 +151,7 @@ def test_xgboost_is_kept_as_numbers(tmp_path: Path) -> None:
         sealed = pack(tmp_path, model, rows[:4])
         assert sealed.runs_code() == []
         assert engines.load(sealed).predict(inputs(sealed, rows))["prediction"].tolist() == model.predict(rows).tolist()
+        assert compiled(sealed, [], 1e-4)[0].proof.equal
 
 
 def test_onnx_says_itself_what_it_takes(tmp_path: Path) -> None:
@@ -260,3 +263,31 @@ def test_an_example_that_is_none(tmp_path: Path) -> None:
     assert "is it `Income`?" in str(caught.value.hint)
     with pytest.raises(Invalid, match=r"has 2 columns, and the model was trained with 3"):
         pack(tmp_path, model, ROWS[:, :2])
+
+
+def test_a_torch_module(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(1)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    rows = ROWS.astype("float32")
+    sealed = pack(tmp_path, model, rows, traced=True)
+    assert sealed.about.traced, sealed.about.notes
+    assert sealed.runs_code() == ["module.pt"], "a module is a pickle"
+    expected = model(torch.from_numpy(rows)).detach().numpy()
+    assert np.allclose(load(sealed).predict(inputs(sealed, rows))["prediction"], expected)
+    report, data = compiled(sealed, [], 1e-4)
+    assert data is not None, report.proof
+    assert report.proof.equal
+
+
+def test_a_keras_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    rows = ROWS.astype("float32")
+    sealed = pack(tmp_path, model, rows, traced=True)
+    assert sealed.about.traced, sealed.about.notes
+    assert sealed.runs_code() == []
+    found = engines.load(sealed).predict(inputs(sealed, rows))["prediction"]
+    assert np.allclose(found, model.predict(rows, verbose=0), atol=1e-6)

@@ -27,7 +27,7 @@ def test_it_shows_each_thing_and_leaves_nothing(tarmac: Callable[..., Ran], tmp_
     assert ran.code == 0, ran.out + ran.err
     assert time.monotonic() - started < MOST_SECONDS
     assert "\x1b" not in ran.out
-    assert re.findall(r"^(\d+)  ", ran.out, re.MULTILINE) == [str(number) for number in range(1, 11)]
+    assert re.findall(r"^(\d+)  ", ran.out, re.MULTILINE) == [str(number) for number in range(1, 12)]
     assert re.findall(r"^   loss (\S+)$", ran.out, re.MULTILINE) == ["0.0498", "0.000123"]
     for said in (
         "runs ls --filter 'metrics.loss < 0.01 AND params.lr > 0.2'",
@@ -38,6 +38,7 @@ def test_it_shows_each_thing_and_leaves_nothing(tarmac: Callable[..., Ran], tmp_
         "error: vic may not runs.create",
         "401 ",
         "is damaged in bytes",
+        "package fetched is damaged: `model.pkl` has",
         "event 2 was edited",
         "restored ",
     ):

@@ -304,6 +304,8 @@ def test_the_command_line(tarmac: Callable[..., Ran], workspace: Workspace, tmp_
     assert done.code == 0, done.err
     assert workspace(GetVersion(ref="churn@v1")).note == "first"
     assert tarmac("models", "verify", "churn@v1", "-w", place).code == 0
+    done = tarmac("models", "verify", "churn@v1", "--fresh", "-w", place)
+    assert (done.code, "`requirements.txt`" in done.err) == (1, True), "to install is to run"
     assert tarmac("models", "get", "churn@v1", "got", "-w", place).code == 0
     assert "exists already" in tarmac("models", "get", "churn@v1", "got", "-w", place).err
     with (tmp_path / "got/model.onnx").open("ab") as file:

@@ -96,7 +96,7 @@ def command(keep: Path | None, quick: bool) -> None:
         started = time.monotonic()
         stage.opening()
         scenes = (
-            workspace, runs, tracking, models, gates, server, people, lineage, blobs, damage, ledger, backup, data,
+            workspace, runs, tracking, server, people, lineage, blobs, damage, models, gates, ledger, backup, data,
         )  # fmt: skip
         for scene in scenes:
             scene(stage, quick)
@@ -145,21 +145,6 @@ def tracking(stage: Stage, quick: bool) -> None:
     stage.tarmac("runs", "compare", *ids, says="params.lr")
     words = ("runs", "group", "params.lr", "--metrics", "loss", "--experiment", "train")
     stage.tarmac(*words, columns=GROUPED, says="metrics.loss.mean")
-
-
-def models(stage: Stage, quick: bool) -> None:
-    stage.scene(
-        "A model becomes a package",
-        "Sealed, with its signature, its requirements and what made it; in MLflow's layout, and verified when loaded.",
-    )
-    stage.script("rule.py", RULE)
-    stage.tarmac("run", "rule.py", show=False)
-    stage.tarmac("versions", "show", "mask@v1", only=("model", "number", "package", "digest", "run"))
-    stage.tarmac("models", "verify", "mask@v1", only=("digest", "files", "faults"))
-    stage.tarmac("models", "get", "mask@v1", "fetched", show=False)
-    stage.note("One byte more in a copy of it:")
-    stage.python('with open("fetched/model.pkl", "ab") as file: file.write(b"x"); file.close()')
-    stage.tarmac("models", "verify", "fetched", expect=1, says="`model.pkl` has")
 
 
 def data(stage: Stage, quick: bool) -> None:
@@ -280,6 +265,21 @@ def damage(stage: Stage, quick: bool) -> None:
     stage.note("Flipped back, nothing is wrong any more:")
     stage.python(flip, show=False)
     stage.tarmac("store", "check", only=CHECKED)
+
+
+def models(stage: Stage, quick: bool) -> None:
+    stage.scene(
+        "A model becomes a package",
+        "Sealed, with its signature, its requirements and what made it; in MLflow's layout, and verified when loaded.",
+    )
+    stage.script("rule.py", RULE)
+    stage.tarmac("run", "rule.py", show=False)
+    stage.tarmac("versions", "show", "mask@v1", only=("model", "number", "package", "digest", "run"))
+    stage.tarmac("models", "verify", "mask@v1", only=("digest", "files", "faults"))
+    stage.tarmac("models", "get", "mask@v1", "fetched", show=False)
+    stage.note("One byte more in a copy of it:")
+    stage.python('with open("fetched/model.pkl", "ab") as file: file.write(b"x"); file.close()')
+    stage.tarmac("models", "verify", "fetched", expect=1, says="`model.pkl` has")
 
 
 def ledger(stage: Stage, quick: bool) -> None:

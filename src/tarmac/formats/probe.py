@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,18 @@ OURS = frozenset({"tarmac", "msgspec", "blake3", "pip", "setuptools"})
 MOST_OUTPUT = 1 << 20
 
 
-def probe(folder: Path, draft: Draft, *, python: str = sys.executable, seconds: float = children.SECONDS) -> Sealed:
+def probe(
+    folder: Path,
+    draft: Draft,
+    *,
+    python: str = sys.executable,
+    seconds: float = children.SECONDS,
+    alive: Callable[[], None] = lambda: None,
+) -> Sealed:
     """Seal a draft whose code may run, with what a prediction on its example shows."""
     sealed = packing.seal(folder, draft)
-    outcome = children.run(
-        "tarmac.formats.probe", {"folder": str(folder), "digest": sealed.digest}, seconds=seconds, python=python
-    )
+    asked = {"folder": str(folder), "digest": sealed.digest}
+    outcome = children.run("tarmac.formats.probe", asked, seconds=seconds, python=python, alive=alive)
     return packing.seal(folder, told(folder, draft, outcome))
 
 

@@ -10,7 +10,7 @@ import math
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,8 @@ class Cargo:
         """Its writer, if it lives, writes elsewhere."""
         self.foreign = foreign or copy
         """Whether its models may be another's."""
+        self.working: Callable[[], None] = lambda: None
+        """Called while something takes long that is no waiting for the workspace."""
         self.whole = False
         self.id = Path(begin.place).name or folder.name
         self._positions: dict[str, int] = {}
@@ -348,7 +350,7 @@ class Cargo:
         id = digest(encode(record) + self.id.encode())[:32]
         prefix = f"{MODELS}/{record.name}/"
         files = {path.removeprefix(prefix): local for path, local in lying.items() if local is not None}
-        package_of_run(door, self.begin, record.name, files, id, foreign=self.foreign)
+        package_of_run(door, self.begin, record.name, files, id, foreign=self.foreign, alive=self.working)
         if not self.copy:
             for local in files.values():
                 local.unlink(missing_ok=True)

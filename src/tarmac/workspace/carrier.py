@@ -109,6 +109,7 @@ class Carrier:
                 found.append(cargo)
         for cargo in sorted(found, key=lambda cargo: (cargo.begin.at, not cargo.begin.owner)):
             self.cargos[cargo.folder.name] = cargo
+            cargo.working = self._asked_anew
             cargo.capture(None if self._is_held(cargo) or self.trouble else self._door_or_none(cargo.begin.project))
 
     def _is_held(self, cargo: Cargo) -> bool:
@@ -191,6 +192,9 @@ class Carrier:
             yield
         finally:
             self._asking_since = 0.0
+
+    def _asked_anew(self) -> None:
+        self._asking_since = time.monotonic()
 
     def interrupt_long_request(self) -> None:
         """A server that answers a byte at a time would hold us for ever."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,18 @@ SEEN_AT_ONCE = 1000
 
 
 def package_of_run(
-    workspace: Workspace, begin: Begin, name: str, files: Mapping[str, Path], id: str, *, foreign: bool
+    workspace: Workspace,
+    begin: Begin,
+    name: str,
+    files: Mapping[str, Path],
+    id: str,
+    *,
+    foreign: bool,
+    alive: Callable[[], None],
 ) -> None:
     """What a run kept of a model, packaged. Its code is the run's own, which has just run here, so that one prediction
-    of it may be made and looked at; not so if the spool is foreign. The id is the same for who tries again."""
+    of it may be made and looked at; not so if the spool is foreign. The id is the same for who tries again. `alive` is
+    called while that takes."""
     if (known := find(workspace, id)) is not None and any(ref.startswith(f"{name}@") for ref in known.versions):
         return
     if DESCRIPTION not in files:
@@ -56,14 +64,14 @@ def package_of_run(
         if foreign or described.get("kind") == "files":
             sealed, document = packing.seal(folder, draft), {}
         else:
-            sealed = _probed(folder, draft, python)
+            sealed = _probed(folder, draft, python, alive)
             document = {trust.MARK: trust.mark(Settings.from_environment().state, sealed.digest)}
         register(workspace, sealed, id, name=name, document={"origin": "run.model", **document}, run=begin.run)
 
 
-def _probed(folder: Path, draft: Draft, python: str) -> Sealed:
+def _probed(folder: Path, draft: Draft, python: str, alive: Callable[[], None]) -> Sealed:
     try:
-        return probe.probe(folder, draft, python=python)
+        return probe.probe(folder, draft, python=python, alive=alive)
     except OSError as error:  # no process can be started: the package is whole without what one would have told
         note = f"no prediction could be made when it was packaged: {bounded(error)}"
         draft.about = msgspec.structs.replace(draft.about, notes=[*draft.about.notes, note])

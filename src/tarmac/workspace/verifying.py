@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from tarmac.core.errors import Conflict, Invalid, bounded
-from tarmac.formats import alone, trust
+from tarmac.formats import alone, mlmodel, trust
 from tarmac.formats.package import EXAMPLE, OUTPUT_EXAMPLE, REQUIREMENTS, Sealed
 from tarmac.formats.signature import PREDICTION
 from tarmac.formats.trust import Trust
@@ -46,7 +46,8 @@ def verify(sealed: Sealed) -> Verified:
 
 def fresh(sealed: Sealed, vouched: Trust) -> Verified:
     """The same, and a prediction of the example in an environment that has the package's requirements only."""
-    trust.check(sealed, vouched, sealed.runs_code())
+    # what a package wants to have installed may run code as well, and so does the loader that it brings
+    trust.check(sealed, vouched, [*sealed.runs_code(), REQUIREMENTS, mlmodel.LOADER_FILE])
     found = verify(sealed)
     if not sealed.has(EXAMPLE) or not sealed.has(OUTPUT_EXAMPLE):
         raise Conflict(

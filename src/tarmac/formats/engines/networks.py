@@ -21,14 +21,7 @@ class Keras(Native):
         self.model = keras.saving.load_model(sealed.path(sealed.about.entry.file), safe_mode=True, compile=False)
 
     def call(self, data: Any) -> Any:
-        import numpy as np
-
-        found = self.model(data, training=False)
-        return (
-            {str(name): np.asarray(part) for name, part in found.items()}
-            if isinstance(found, Mapping)
-            else (np.asarray(found))
-        )
+        return self.model(data, training=False)
 
 
 class Torch(Native):
