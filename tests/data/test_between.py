@@ -12,10 +12,11 @@ from tarmac import store
 from tarmac.core.errors import Conflict, Damaged
 from tarmac.core.settings import Settings
 from tarmac.store.folder import WorkspaceFolder
-from tarmac.store.operations import CheckStore
+from tarmac.store.operations import BackupStore, CheckStore
 from tarmac.workspace import Workspace, connect
 from tarmac.workspace.datasets import quiet, remember_other
 from tarmac.workspace.transfer import transfer
+from tests.conftest import Ran
 from tests.data.making import data_set, fill, tree
 
 
@@ -105,9 +106,26 @@ def test_a_pull_that_was_cut_off_goes_on(
     assert tree(tmp_path / "out") == tree(tmp_path / "in")
 
 
-def test_files_are_exported_for_others(tarmac: Callable[..., object], workspace: Workspace, tmp_path: Path) -> None:
+def test_files_are_exported_for_others(workspace: Workspace, tmp_path: Path) -> None:
     version = data_set(workspace).log(fill(tmp_path / "in", {"a": b"one", "sub/b": b"two", "e/": b""}))
     version.export(tmp_path / "out")
     assert tree(tmp_path / "out") == tree(tmp_path / "in")
     with pytest.raises(Conflict, match="exists already"):
         version.export(tmp_path / "out")
+
+
+def test_versions_come_back_with_a_backup(
+    tarmac: Callable[..., Ran], workspace: Workspace, folder: WorkspaceFolder, tmp_path: Path
+) -> None:
+    if "postgres" in folder.describe().store:
+        pytest.skip("restoring needs an empty database, and what is tested here is the same")
+    faces = data_set(workspace)
+    faces.log(fill(tmp_path / "in", {"a": b"one", "large": os.urandom(9_000_000)}), tags={"x": "y"})
+    workspace.wait(workspace(BackupStore(to=str(tmp_path / "backup"))))
+    assert tarmac("store", "restore", str(tmp_path / "backup"), "--to", str(tmp_path / "back")).code == 0
+    with connect(tmp_path / "back") as restored:
+        version = data_set(restored).latest
+        assert version.facts == faces.latest.facts
+        version.checkout(tmp_path / "out")
+        assert restored.wait(restored(CheckStore())).faults == []
+    assert tree(tmp_path / "out") == tree(tmp_path / "in")
