@@ -82,5 +82,9 @@ def test_what_is_pinned_is_checked_out(
 
 def test_a_pin_lies_beside_the_code(workspace: Workspace, tmp_path: Path) -> None:
     version = data_set(workspace).log(fill(tmp_path / "in", {"a": b"1"}))
-    with pytest.raises(Invalid, match="is not below"):
-        pin(tmp_path / "code" / "tarmac.pins", version.facts, tmp_path / "elsewhere")
+    for folder in ("elsewhere", "code/../elsewhere", "code"):
+        with pytest.raises(Invalid, match="is not below"):
+            pin(tmp_path / "code" / "tarmac.pins", version.facts, tmp_path / folder)
+    for path in ("../elsewhere", "/etc", "a/../../b"):
+        with pytest.raises(Invalid, match="is not a pin"):
+            parse(f"faces@v1 {'0' * 16} {path}\n")

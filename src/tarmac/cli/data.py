@@ -13,7 +13,7 @@ from tarmac.cli import data_between, data_pins, data_tables
 from tarmac.cli.common import add_options, opened, take_options
 from tarmac.cli.data_said import files, progress, size
 from tarmac.cli.show import show
-from tarmac.core.errors import NotFound, bounded
+from tarmac.core.errors import Invalid, NotFound, bounded
 
 MOST_SHOWN = 20
 
@@ -43,7 +43,7 @@ def log(name: str, path: tuple[str, ...], message: str, tags: tuple[str, ...], *
     workspace, project, as_json = take_options(values)
     asked = _asked(name, path, values.pop("query"), values.pop("connection"))
     care, notes = Care(plain=values.pop("plain"), accept=values.pop("accept")), list[str]()
-    given = {key: text for key, _, text in (tag.partition("=") for tag in tags)}
+    given = _pairs(tags)
     with opened(workspace, project) as door, progress("logging") as told:
         data_set, layout = DataSet(door, name), values.pop("layout")
         if asked.query:
@@ -66,6 +66,16 @@ def log(name: str, path: tuple[str, ...], message: str, tags: tuple[str, ...], *
         click.echo(f"nothing has changed: it is {what}")
     for note in notes:
         click.echo(note)
+
+
+def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
+    given = {}
+    for tag in tags:
+        key, mark, text = tag.partition("=")
+        if not mark:
+            raise Invalid(f"`{bounded(tag)}` is not KEY=VALUE")
+        given[key] = text
+    return given
 
 
 class Asked(NamedTuple):

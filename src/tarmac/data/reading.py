@@ -5,6 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
+from blake3 import blake3
+
+from tarmac.core.errors import Damaged, bounded
 from tarmac.data import chunks, listing
 from tarmac.data.chunks import Piece
 from tarmac.data.depot import Depot
@@ -42,12 +45,22 @@ def read_file(depot: Depot, entry: Entry, start: int = 0, end: int | None = None
     """Bytes of a file; only the pieces that have some of them are fetched."""
     end = entry.size if end is None else min(end, entry.size)
     if entry.place is not None and entry.place.pack == entry.digest:
-        yield from depot.read(entry.digest.hex(), start, end)  # a blob of its own, verified by itself
+        yield from _whole(depot, entry, start, end)
     elif entry.place is not None:
         ((_, data),) = fetch(depot, [(0, Wanted(entry.place, entry.size, entry.digest))])
         yield data[start:end]
     elif entry.recipe is not None:
         yield from _stretch(depot, entry.recipe, start, end)
+
+
+def _whole(depot: Depot, entry: Entry, start: int, end: int) -> Iterator[bytes]:
+    """A blob of its own: its blocks are verified where it lies, and all of it where it is read."""
+    found = blake3()
+    for piece in depot.read(entry.digest.hex(), start, end):
+        found.update(piece)
+        yield piece
+    if (start, end) == (0, entry.size) and found.digest() != entry.digest:
+        raise Damaged(f"`{bounded(entry.path)}` did not arrive whole", hint="ask for it again")
 
 
 def _stretch(depot: Depot, recipe: Recipe, start: int, end: int) -> Iterator[bytes]:

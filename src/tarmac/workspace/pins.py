@@ -10,6 +10,7 @@ stands there twice then, and is an error.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from tarmac.core.errors import Conflict, Invalid, NotFound, bounded
 from tarmac.core.files import write_whole
 from tarmac.data.operations import GetData
 from tarmac.data.records import DataVersion
+from tarmac.data.scan import path_problem
 from tarmac.workspace import Workspace
 
 FILE_NAME = "tarmac.pins"
@@ -51,7 +53,7 @@ def parse(text: str, where: object = FILE_NAME) -> dict[str, Pin]:
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line.strip())
-        if match is None:
+        if match is None or path_problem(match["path"]):  # it may come from somebody else's branch
             raise Invalid(
                 f"{where}, line {number}: `{bounded(line)}` is not a pin",
                 hint="like: faces@v12 0a1b2c3d4e5f6071 data/faces; write it with `tarmac data pin`",
@@ -92,10 +94,10 @@ def read(file: Path) -> dict[str, Pin]:
 def pin(file: Path, version: DataVersion, folder: Path) -> Pin:
     """Pin a version to a folder, in place of what was pinned under its name."""
     pins = read(file)
-    try:
-        inside = folder.absolute().relative_to(file.parent.absolute()).as_posix()
-    except ValueError:
-        raise Invalid(f"{folder} is not below {file.parent}", hint="pin to a folder beside the code") from None
+    whole = Path(os.path.normpath(folder.absolute()))
+    if not whole.is_relative_to(file.parent.absolute()) or whole == file.parent.absolute():
+        raise Invalid(f"{folder} is not below {file.parent}", hint="pin to a folder beside the code")
+    inside = whole.relative_to(file.parent.absolute()).as_posix()
     made = Pin(version.name, version.number, version.digest[:DIGITS], inside)
     pins[made.name] = made
     write_whole(file, render(pins.values()))

@@ -151,12 +151,15 @@ class Healing:
         return self._workspace(request)
 
     def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        at = start
         try:
-            yield from list(self._workspace.read(digest, start, end))
+            for piece in self._workspace.read(digest, start, end):  # each was verified before it came
+                at += len(piece)
+                yield piece
         except Damaged:
             if not self._heal(digest):
                 raise
-            yield from self._workspace.read(digest, start, end)
+            yield from self._workspace.read(digest, at, end)
 
     def _heal(self, digest: str) -> bool:
         for other in self._others():
