@@ -41,6 +41,7 @@ class Packer:
         self._parts: list[bytes | memoryview] = []
         self._size = 0
         self._flushed: list[Future[str]] = []
+        self._digests: dict[int, bytes] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tarmac-pack")
 
     def add(self, data: bytes | memoryview) -> Place:
@@ -71,7 +72,10 @@ class Packer:
             return place
         if number == len(self._flushed):
             return Place(HERE, place.offset)
-        return Place(bytes.fromhex(self._flushed[number].result()), place.offset)
+        digest = self._digests.get(number)
+        if digest is None:
+            digest = self._digests[number] = bytes.fromhex(self._flushed[number].result())
+        return Place(digest, place.offset)
 
     def finish(self) -> list[bytes]:
         """Digests of all packs, the open one last."""
