@@ -54,7 +54,7 @@ PROJECT_FILE = {
     "models.NAME.gates.ALIAS.approvals.count": "How many people other than the author have to consent.",
     "models.NAME.gates.ALIAS.approvals.signed_by": "Files with public keys whose signed consent counts too.",
     "models.NAME.gates.ALIAS.valid_for": "How long a measurement counts.",
-    "models.NAME.gates.ALIAS.data": "A file of rows (CSV, Parquet, JSON lines) that is measured on.",
+    "models.NAME.gates.ALIAS.data": "Rows to measure on: a CSV, Parquet or JSON-lines file, or `NAME@vN/FILE`.",
     "models.NAME.gates.ALIAS.label": "The column of the rows that has the answers.",
     "models.NAME.gates.ALIAS.positive": "Which answer counts as yes; by default the last in order.",
     "models.NAME.gates.ALIAS.licences": "Licences that are allowed, like `MIT` or `BSD*`; none means any.",

@@ -453,3 +453,23 @@ def test_data_has_an_age_only_if_all_of_it_is_kept(here: Workspace, tmp_path: Pa
     assert outcome.values["data.age_days"] == pytest.approx(0, abs=0.1)
     here(UseInput(id=version.run, name="from somewhere", version="3"))
     assert here(JudgeVersion(ref="churn@v1", to="production")).outcomes[0].why == "data.age_days is missing"
+
+
+def test_rows_may_be_a_version_of_data(here: Workspace, tmp_path: Path, tarmac: Callable[..., Ran]) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.csv").write_text("a,left\n1,yes\n")
+    assert tarmac("data", "log", "holdout", "rows").code == 0
+    file = '[models.churn.gates.production]\nrequire = ["measured.accuracy > 0"]\nlabel = "left"\ndata = "{}"\n'
+    (tmp_path / "tarmac.toml").write_text(file.format("holdout@v1"))
+    trained(here, 0.9)
+    with pytest.raises(Refused, match="was not measured yet"):
+        promote(here, "churn@v1")
+    first = here(ListGates()).gates[0]
+    (tmp_path / "tarmac.toml").write_text(file.format("holdout@v1/a.csv"))
+    here(JudgeVersion(ref="churn@v1", to="production"))
+    again = here(ListGates()).gates[0]
+    assert (again.manifest, again.digest) == (first.manifest, first.digest)  # the same bytes, the same gate
+    for named, said in (("holdout@v1/b.csv", "no file `b.csv`"), ("holdout@v9", "v9"), ("nothing@v1", "nothing")):
+        (tmp_path / "tarmac.toml").write_text(file.format(named))
+        with pytest.raises((NotFound, Invalid), match=said):
+            promote(here, "churn@v1")

@@ -51,7 +51,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     valid_for: str = "24h"
     """How long a measurement counts: a number and s, m, h, d or w."""
     data: str = ""
-    """A file of rows (CSV, Parquet, JSON lines) that is measured on; its bytes are kept with the gate."""
+    """A file of rows (CSV, Parquet, JSON lines), or one of a version of data (`holdout@v3/rows.csv`): what is measured
+    on. Its bytes are kept with the gate."""
     label: str = ""
     """The column of the rows that has the answers."""
     positive: str = ""

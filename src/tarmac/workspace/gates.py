@@ -7,13 +7,14 @@ owner; what stands in the project file beside it holds, and is looked at before 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from tarmac.core import project_file
 from tarmac.core.clock import span
 from tarmac.core.digest import digest_file, tree_digest
-from tarmac.core.errors import Invalid, bounded
+from tarmac.core.errors import Invalid, NotFound, bounded
 from tarmac.core.names import RelativePath
 from tarmac.govern.operations import ListGates, RemoveGate, SetGate
 from tarmac.registry.records import Gate
@@ -88,26 +89,65 @@ def _key(folder: Path, where: str, path: str) -> str:
         ) from None
 
 
+def _content(file: File) -> str:
+    return tree_digest([(file.path, file.digest, file.size)])
+
+
+class Beside:
+    """Rows in a file of the project."""
+
+    def __init__(self, folder: Path, where: str, path: str) -> None:
+        try:
+            self._path = folder / msgspec.convert(Path(path).as_posix(), RelativePath)
+            size = self._path.stat().st_size
+            self.file = File(path=self._path.name, digest=digest_file(self._path), size=size)
+        except msgspec.ValidationError:
+            raise Invalid(
+                f"{where}: `data` has to be a file below the project's folder, or of a version of data, not "
+                f"{bounded(path)}",
+                hint="like data/holdout.csv or holdout@v3/rows.csv",
+            ) from None
+        except OSError:
+            raise Invalid(f"{where}: the rows {bounded(path)} cannot be read") from None
+
+    def open(self) -> BinaryIO:
+        return self._path.open("rb")
+
+
+class OfVersion:
+    """Rows in a file of a version of data: `holdout@v3`, if that has one file, or `holdout@v3/rows.csv`."""
+
+    def __init__(self, workspace: Workspace, where: str, path: str) -> None:
+        from tarmac.workspace.datasets import Version
+
+        ref, mark, name = path.partition("@")[2].partition("/")
+        self._version = Version.named(workspace, f"{path.partition('@')[0]}@{ref}")
+        files = self._version.files()
+        if not mark and len(files) != 1:
+            raise Invalid(
+                f"{where}: {bounded(path)} has {len(files)} files: which of them?",
+                hint=f'data = "{bounded(path)}/{bounded(files[0]) if files else "FILE"}"',
+            )
+        self._name = name if mark else files[0]
+        entry = self._version.entries().get(self._name)
+        if entry is None:
+            raise NotFound.named("file", self._name, files, hint=f"of {bounded(path)}")
+        self.file = File(path=Path(self._name).name, digest=entry.digest.hex(), size=entry.size)
+
+    def open(self) -> BinaryIO:
+        return self._version.open(self._name)
+
+
 def _rows(workspace: Workspace, folder: Path, where: str, path: str, before: Gate | None) -> str:
-    """The manifest with the file, made anew only if its bytes are others than before."""
-    try:
-        name = msgspec.convert(Path(path).as_posix(), RelativePath)
-        source = folder / name
-        file = File(path=source.name, digest=digest_file(source), size=source.stat().st_size)
-    except msgspec.ValidationError:
-        raise Invalid(f"{where}: `data` has to be a file below the project's folder, not {bounded(path)}") from None
-    except OSError:
-        raise Invalid(f"{where}: the rows {bounded(path)} cannot be read") from None
-    if (
-        before is not None
-        and before.manifest is not None
-        and before.content == tree_digest([(file.path, file.digest, file.size)])
-    ):
+    """The manifest with the rows, made anew only if their bytes are others than before."""
+    source = OfVersion(workspace, where, path) if "@" in path else Beside(folder, where, path)
+    if before is not None and before.manifest is not None and before.content == _content(source.file):
         return before.manifest
-    made = workspace(CommitManifest(kind="gate", files=[file]))
+    made = workspace(CommitManifest(kind="gate", files=[source.file]))
     if made.manifest is None:
-        workspace.put(source)
-        made = workspace(CommitManifest(kind="gate", files=[file]))
+        with source.open() as stream:
+            workspace.put(stream)
+        made = workspace(CommitManifest(kind="gate", files=[source.file]))
     if made.manifest is None:
         raise Invalid(f"{where}: {bounded(path)} was changed while it was read", hint="try again")
     return made.manifest.id
