@@ -156,13 +156,13 @@ def data(stage: Stage, quick: bool) -> None:
         """\
         Path("faces").mkdir()
         for number in range(100):
-            Path(f"faces/{number:03}.png").write_bytes(bytes([number]) * 20_000)"""
+            Path(f"faces/{number:03}.pgm").write_bytes(b"P5 100 200 255\\n" + bytes([number]) * 20_000)"""
     )
     stage.tarmac("data", "log", "faces", "faces", "--message", "from the camera", says="faces@v1")
-    stage.python("""Path("faces/007.png").write_bytes(b"mended"); Path("faces/008.png").unlink()""")
-    stage.tarmac("data", "status", "faces", says="changed  007.png")
+    stage.python("""Path("faces/007.pgm").write_bytes(b"P5 1 1 255\\n7"); Path("faces/008.pgm").unlink()""")
+    stage.tarmac("data", "status", "faces", says="changed  007.pgm")
     stage.tarmac("data", "log", "faces", "faces", "--message", "labels mended", says="faces@v2")
-    stage.tarmac("data", "diff", "faces@v1", "faces@v2", expect=1, says="gone     008.png")
+    stage.tarmac("data", "diff", "faces@v1", "faces@v2", expect=1, says="gone     008.pgm")
     stage.tarmac("data", "checkout", "faces@v1", "faces", says="2 files written")
 
 

@@ -74,7 +74,12 @@ def diff_rows(request: DiffData, sides: tuple[Side, Side], depot: Depot) -> Tabl
         return None
     one, other = (source_of(depot, found, side.ref) for found, side in zip(entries, sides, strict=True))
     key = request.key or ([] if request.no_key else key_of(sides))
-    return compare(one, other, key, profiles_of(sides))
+    try:
+        return compare(one, other, key, profiles_of(sides))
+    except Invalid:
+        if request.key:
+            raise
+        return None  # logged as files because it cannot be read as a table, and compared as files for the same reason
 
 
 def key_of(sides: tuple[Side, Side]) -> list[str]:
