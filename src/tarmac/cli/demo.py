@@ -17,6 +17,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -96,7 +97,8 @@ def command(keep: Path | None, quick: bool) -> None:
         started = time.monotonic()
         stage.opening()
         scenes = (
-            workspace, runs, tracking, server, people, lineage, blobs, damage, models, gates, ledger, backup, data,
+            workspace, runs, tracking, server, people, lineage, blobs, damage, models, gates, serving, ledger, backup,
+            data,
         )  # fmt: skip
         for scene in scenes:
             scene(stage, quick)
@@ -184,6 +186,31 @@ def gates(stage: Stage, quick: bool) -> None:
     stage.tarmac("models", "history", "door", columns=HISTORY)
     stage.tarmac("models", "history", "door", "--at", "-1h", says="no moves")
     (stage.project / "tarmac.toml").unlink()
+
+
+def serving(stage: Stage, quick: bool) -> None:
+    stage.scene(
+        "It answers",
+        "The runtime follows the alias and keeps what it answered. A cut takes effect at once, and the ledger knows "
+        "whose it was.",
+    )
+    if find_spec("numpy") is None:
+        stage.note("Serving needs numpy, which is not installed here: pip install numpy")
+        return
+    with stage.answering("door@production") as url:
+        ask = f"""\
+        import json, urllib.error, urllib.request
+        asked = urllib.request.Request("{url}/predict/door", b"[[0.2], [0.9]]", {{"Content-Type": "application/json"}})
+        try:
+            print(json.load(urllib.request.urlopen(asked))["predictions"])
+        except urllib.error.HTTPError as refused:
+            print(json.load(refused)["error"]["message"])"""
+        stage.python(ask)
+        stage.tarmac("cut", "door", "--reason", "the hinge is loose", only=("endpoint", "fallback", "reason"))
+        time.sleep(2)  # the runtime looks twice a second
+        if "hinge" not in stage.python(ask):
+            raise Internal("the demo expected the cut to be heard")
+        stage.tarmac("uncut", "door", show=False)
 
 
 def server(stage: Stage, quick: bool) -> None:
@@ -463,6 +490,22 @@ class Stage:
         line = child.stdout.readline()
         self.url = self.found(r"(http://[^/\s]+)", line)
         self._out(re.sub(r"key=\S+", "key=…", line))
+
+    @contextmanager
+    def answering(self, ref: str) -> Iterator[str]:
+        """A runtime, as long as something is asked of it."""
+        click.echo(f"{INDENT}{click.style('$', fg='cyan')} tarmac serve {ref} --port 0")
+        apart: dict[str, Any] = {"process_group": 0} if sys.platform != "win32" else {}
+        child = self._start([sys.executable, "-P", "-m", "tarmac", "serve", ref, "--port", "0"], {}, **apart)
+        try:
+            assert child.stdout is not None
+            line = child.stdout.readline()
+            self._out(line)
+            yield self.found(r"(http://[^/\s]+)", line)
+        finally:
+            child.send_signal(signal.SIGINT)
+            child.communicate(timeout=PATIENCE_SECONDS)
+            self._children.remove(child)
 
     def stop_server(self) -> None:
         if not self.url:
