@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tarmac.core.errors import Invalid, NewerFormat, UnknownKey
 from tarmac.formats import patterns
 from tarmac.formats.contract import Check, Column, Contract, dumps, loads
-from tarmac.formats.records import Verdict
+from tarmac.formats.records import ContractReport
 from tarmac.formats.repeats import Repeats
 from tarmac.formats.rows import RowJudge
 from tarmac.formats.table import judge
@@ -78,7 +78,7 @@ def table() -> pl.DataFrame:
     )
 
 
-def failures(verdict: Verdict) -> dict[str, tuple[int, list[tuple[int, str]]]]:
+def failures(verdict: ContractReport) -> dict[str, tuple[int, list[tuple[int, str]]]]:
     return {f.check: (f.failed, [(e.row, e.value) for e in f.examples]) for f in verdict.failures()}
 
 

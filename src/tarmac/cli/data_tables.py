@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tarmac.data.operations import DiffData
     from tarmac.data.tables.records import TableDiff
     from tarmac.formats.profile import ColumnProfile, Numbers
-    from tarmac.formats.records import Verdict
+    from tarmac.formats.records import ContractReport
     from tarmac.workspace import Workspace
 
 BINS = 12
@@ -203,7 +203,7 @@ def validate(ref: str, path: tuple[Path, ...], contract: Path | None, **values: 
     return int(verdict.state == "failed")
 
 
-def _tell(verdict: Verdict, *, all_of_them: bool = False) -> None:
+def _tell(verdict: ContractReport, *, all_of_them: bool = False) -> None:
     from tarmac.data.tables.inspecting import told_finding
 
     click.echo(f"contract {verdict.told()} ({verdict.rows:,} rows)")

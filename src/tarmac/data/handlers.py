@@ -20,7 +20,7 @@ from tarmac.data.listing import Listing
 from tarmac.data.records import DataVersion
 from tarmac.data.repack import Repacked, repack
 from tarmac.data.tables import jobs
-from tarmac.formats.records import Verdict
+from tarmac.formats.records import ContractReport
 from tarmac.store.blobs import rows as blobs
 from tarmac.store.check import CHECKS
 from tarmac.store.job import JobContext
@@ -186,7 +186,7 @@ def _answer(tx: Tx, version: DataVersion) -> DataVersion:
 
 
 @handles(ops.ValidateData)
-def validate_data(request: ops.ValidateData, job: JobContext) -> Verdict:
+def validate_data(request: ops.ValidateData, job: JobContext) -> ContractReport:
     return jobs.validate(request, _listed(request.ref, job), _depot(job), partial(job.progress, message="rows"))
 
 

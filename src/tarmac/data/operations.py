@@ -11,7 +11,7 @@ from tarmac.core.names import Limit, Name, Note, Value
 from tarmac.core.operation import Command, Job, Query, operation
 from tarmac.data.records import DataName, DataRef, DataSet, DataVersion, Layout, Origin
 from tarmac.data.tables.records import TableDiff
-from tarmac.formats.records import Verdict
+from tarmac.formats.records import ContractReport
 
 Texts = Annotated[dict[Name, Value], Meta(max_length=10_000, description="at most 10,000 names with text")]
 Listing = Annotated[bytes, Meta(max_length=24_000_000, description="made by tarmac where the files are")]
@@ -147,7 +147,7 @@ class PurgeData(Job[DataPurged], frozen=True, kw_only=True):
 
 
 @operation("data.validate", needs="write", positional=("ref",))
-class ValidateData(Job[Verdict], frozen=True, kw_only=True):
+class ValidateData(Job[ContractReport], frozen=True, kw_only=True):
     """What a contract says of the rows of a version: the one it was logged with, or another as TOML."""
 
     ref: DataRef

@@ -31,7 +31,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     examples: tuple[Example, ...] = ()
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class ContractReport(msgspec.Struct, frozen=True, kw_only=True):
     format: int = FORMAT
     state: Literal["passed", "failed"]
     rows: int

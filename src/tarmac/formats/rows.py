@@ -8,7 +8,7 @@ from typing import Any
 
 from tarmac.formats import patterns
 from tarmac.formats.contract import Column, Contract, column_of, moment
-from tarmac.formats.records import Verdict
+from tarmac.formats.records import ContractReport
 from tarmac.formats.verdict import Ask, Tally, Told, shown
 
 Row = Mapping[str, Any]
@@ -97,7 +97,7 @@ class RowJudge:
         )
         return bool(within)
 
-    def judge(self, rows: Sequence[Row]) -> Verdict:
+    def judge(self, rows: Sequence[Row]) -> ContractReport:
         """What the contract says of each row. Checks that need the whole table are told as skipped."""
         tally = Tally(self._contract)
         numbers = {(ask.column, ask.what): at for at, ask in enumerate(tally.asks) if ask.rule is None}

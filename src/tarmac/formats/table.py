@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tarmac.formats import patterns
 from tarmac.formats.contract import Column, Contract, column_of
-from tarmac.formats.records import Verdict
+from tarmac.formats.records import ContractReport
 from tarmac.formats.repeats import Repeats
 from tarmac.formats.rows import told
 from tarmac.formats.rules import Vector, vector
@@ -40,7 +40,7 @@ class TableJudge:
             repeats.take(frame.select(columns))
         self._tally.rows += frame.height
 
-    def finish(self) -> Verdict:
+    def finish(self) -> ContractReport:
         """The verdict on the whole table."""
         for at, (_, repeats) in self._repeats.items():
             count, pairs = repeats.finish()
@@ -133,7 +133,7 @@ class TableJudge:
         self._tally.fail(at, count, examples)
 
 
-def judge(contract: Contract, frames: Sequence[pl.DataFrame]) -> Verdict:
+def judge(contract: Contract, frames: Sequence[pl.DataFrame]) -> ContractReport:
     """The verdict on a table that is at hand."""
     judge = TableJudge(contract)
     for frame in frames:

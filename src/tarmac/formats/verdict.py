@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tarmac.core.errors import bounded
 from tarmac.core.expressions import Expression
 from tarmac.formats.contract import Contract
-from tarmac.formats.records import Example, Finding, State, Verdict
+from tarmac.formats.records import ContractReport, Example, Finding, State
 
 MOST_EXAMPLES = 5
 
@@ -120,11 +120,11 @@ class Tally:
     def skip(self, at: int, why: str) -> None:
         self._skipped.setdefault(at, bounded(why, 300))
 
-    def finish(self, *, whole: bool) -> Verdict:
+    def finish(self, *, whole: bool) -> ContractReport:
         """The verdict; `whole` if all rows of the table were seen, so that shares and the number of rows mean it."""
         findings = [self._finding(at, ask, whole=whole) for at, ask in enumerate(self.asks)]
         state: Literal["passed", "failed"] = "failed" if any(f.state == "failed" for f in findings) else "passed"
-        return Verdict(state=state, rows=self.rows, findings=tuple(findings))
+        return ContractReport(state=state, rows=self.rows, findings=tuple(findings))
 
     def _finding(self, at: int, ask: Ask, *, whole: bool) -> Finding:
         failed, why = self.failed[at], self._why.get(at, "")

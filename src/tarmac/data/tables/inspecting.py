@@ -17,7 +17,7 @@ from tarmac.data.tables.sources import Source, as_frame
 from tarmac.formats.contract import Contract, dumps, loads
 from tarmac.formats.profile import Profile, to_document
 from tarmac.formats.profile import from_document as profile_from
-from tarmac.formats.records import Finding, Verdict
+from tarmac.formats.records import ContractReport, Finding
 from tarmac.formats.table import TableJudge, kind_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Inspection(NamedTuple):
     rows: int
     sample: list[list[Any]]
     profile: Profile
-    verdict: Verdict | None
+    verdict: ContractReport | None
     contract: Contract
 
 
@@ -76,7 +76,7 @@ def inspect(source: Source, contract: Contract | None, progress: Rows) -> Inspec
     )
 
 
-def judge_table(source: Source, contract: Contract, progress: Rows) -> Verdict:
+def judge_table(source: Source, contract: Contract, progress: Rows) -> ContractReport:
     """Only what the contract says."""
     judge, rows = TableJudge(contract), 0
     for frame in frames(source):
@@ -122,12 +122,12 @@ def profile_in(document: dict[str, Any], ref: str) -> Profile:
     return profile_from(document["profile"])
 
 
-def verdict_in(document: dict[str, Any]) -> Verdict | None:
+def verdict_in(document: dict[str, Any]) -> ContractReport | None:
     found = document.get("verdict")
-    return msgspec.convert(found, Verdict) if found is not None else None
+    return msgspec.convert(found, ContractReport) if found is not None else None
 
 
-def refuse_failures(verdict: Verdict, name: str) -> None:
+def refuse_failures(verdict: ContractReport, name: str) -> None:
     """Raise what a contract says against a table."""
     if verdict.state == "passed":
         return

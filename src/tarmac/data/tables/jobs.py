@@ -18,7 +18,7 @@ from tarmac.data.tables.versions import is_table, source_of
 from tarmac.formats.contract import loads
 from tarmac.formats.profile import Profile
 from tarmac.formats.profile import from_document as profile_from
-from tarmac.formats.records import Verdict
+from tarmac.formats.records import ContractReport
 
 MOST_PATHS = 1_000
 
@@ -37,7 +37,7 @@ class Side(NamedTuple):
         return {entry.path: entry for entry in read_entries(depot, self.listing.parts)}
 
 
-def validate(request: ValidateData, side: Side, depot: Depot, progress: Callable[[int], None]) -> Verdict:
+def validate(request: ValidateData, side: Side, depot: Depot, progress: Callable[[int], None]) -> ContractReport:
     from tarmac.data.tables.inspecting import contract_in, judge_table
 
     sources.require_libraries("checking a contract")
