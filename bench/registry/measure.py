@@ -127,9 +127,12 @@ def _seconds(work: object) -> float:
 def _many(workspace: Workspace, versions: int) -> list[Figure]:
     for _ in range(versions):
         workspace(AddVersion(name="many", source="s3://bucket/model", create=True))
+    middle = ""
     for number in range(1, versions + 1, max(versions // 1000, 1)):
         workspace(PromoteVersion(ref=f"many@v{number}", to="production"))
-    middle = str(now() - 5000)
+        if number <= versions // 2:
+            middle = str(now())
+    assert workspace(ShowHistory(name="many", at=middle)).moves
     page = _microseconds(lambda: workspace(ListVersions(model="many", limit=100)), ROUNDS) / 1000
     history = _microseconds(lambda: workspace(ShowHistory(name="many", at=middle)), ROUNDS) / 1000
     return [

@@ -305,7 +305,10 @@ def models(stage: Stage, quick: bool) -> None:
     stage.tarmac("models", "verify", "mask@v1", only=("digest", "files", "faults"))
     stage.tarmac("models", "get", "mask@v1", "fetched", show=False)
     stage.note("One byte more in a copy of it:")
-    stage.python('with open("fetched/model.pkl", "ab") as file: file.write(b"x"); file.close()')
+    more = """\
+        with open("fetched/model.pkl", "ab") as file:
+            count = file.write(b"x")"""
+    stage.python(more)
     stage.tarmac("models", "verify", "fetched", expect=1, says="`model.pkl` has")
 
 
