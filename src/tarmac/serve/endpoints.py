@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tarmac.core.errors import Busy, Invalid, NotFound, TarmacError, bounded
 from tarmac.core.ids import short
-from tarmac.serve.http import Request
 from tarmac.serve.journal import Journal
 from tarmac.serve.lanes import Work
 from tarmac.serve.routes import Endpoint as Route
@@ -26,6 +25,15 @@ LONGEST_ID = 100
 LONGEST_KEY = 500
 SAMPLE_LINE = 1 << 32
 
+
+class Caller(Protocol):
+    """Who waits for the answer, whatever protocol they speak."""
+
+    headers: dict[bytes, bytes]
+    gone: bool
+
+
+C = TypeVar("C", bound=Caller)
 Fit = Callable[[Version], "tuple[Arrays, int]"]
 Show = Callable[[Version, str, "Arrays"], None]
 
@@ -61,10 +69,10 @@ class Endpoint:
 
     def answer(
         self,
-        request: Request,
+        request: C,
         fit: Fit,
         show: Show,
-        fail: Callable[[Request, TarmacError], None],
+        fail: Callable[[C, TarmacError], None],
         *,
         version: str | None = None,
         id: str | None = None,
@@ -91,7 +99,6 @@ class Endpoint:
             raise Invalid("the request has no rows")
 
         def done(outputs: Any, error: TarmacError | None) -> None:
-            request.gone = request.gone or work.gone
             if error is not None:
                 chosen.tally.errors += 1
                 fail(request, error)
@@ -104,7 +111,7 @@ class Endpoint:
             if self._shadow is not None and self._shadow is not chosen:
                 self._follow(self._shadow, fit, outputs)
 
-        work = Work(inputs, rows, time.monotonic() + self._patience(headers), done)
+        work = Work(inputs, rows, time.monotonic() + self._patience(headers), done, request)
         chosen.lane.submit(work)
 
     def _key(self, headers: Mapping[bytes, bytes], parameters: Mapping[str, Any] | None) -> str | None:

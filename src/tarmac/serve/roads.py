@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -62,7 +62,7 @@ class Roads:
 
     def answer(self, request: Request) -> None:
         path = request.path
-        if self._tokens and path not in OPEN and not self._known(request):
+        if self._tokens and path not in OPEN and not self.admits(request.headers):
             raise Unauthenticated("this runtime wants a token", hint="send `Authorization: Bearer TOKEN`")
         road = self._exact.get(path)
         speaks_v2 = path.startswith(b"/v2/")
@@ -76,8 +76,11 @@ class Roads:
                 raise
             inference.fail(request, error)
 
-    def _known(self, request: Request) -> bool:
-        given = request.headers.get(b"authorization", b"")
+    def admits(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether these headers have a token that is known, if one is wanted."""
+        if not self._tokens:
+            return True
+        given = headers.get(b"authorization", b"")
         found = self._remembered.get(given)
         if found is None:
             kind, _, token = given.partition(b" ")
@@ -103,11 +106,11 @@ class Roads:
         parts = split_path(request.path)
         match parts:
             case ["v2", "models", name, "versions", version, *rest]:
-                endpoint = self._endpoint(name)
+                endpoint = self.endpoint(name)
                 endpoint.version(version)
                 _v2(request, endpoint, version, rest)
             case ["v2", "models", name, *rest]:
-                _v2(request, self._endpoint(name), None, rest)
+                _v2(request, self.endpoint(name), None, rest)
             case ["v2", "repository", "models", name, ("load" | "unload") as order]:
                 _only(request, b"POST")
                 if name not in self._fleet.endpoints and name not in self.unloaded:
@@ -116,10 +119,10 @@ class Roads:
                 request.reply(200, b"{}")
             case ["predict", name]:
                 _only(request, b"POST")
-                rows.predict(request, self._endpoint(name))
+                rows.predict(request, self.endpoint(name))
             case ["invocations", name]:
                 _only(request, b"POST")
-                rows.invocations(request, self._endpoint(name))
+                rows.invocations(request, self.endpoint(name))
             case ["invocations"]:
                 raise Invalid(
                     "several endpoints are served here: say which",
@@ -129,13 +132,13 @@ class Roads:
                 _only(request, b"POST")
                 feedback.take(request, id, self._fleet)
             case ["try", name]:
-                request.reply(200, pages.form(self._endpoint(name)), HTML, pages.SAFE)
+                request.reply(200, pages.form(self.endpoint(name)), HTML, pages.SAFE)
             case _:
                 raise NotFound(
                     "there is nothing at this path", hint="GET / lists what is served, /openapi.json all paths"
                 )
 
-    def _endpoint(self, name: str) -> Endpoint:
+    def endpoint(self, name: str) -> Endpoint:
         found = self._fleet.endpoints.get(name)
         if found is None:
             if name in self.unloaded:

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,6 +27,9 @@ from tarmac.serve.fleet import Fleet
 from tarmac.serve.http import Limits, Server
 from tarmac.serve.journal import MIB, Journal
 from tarmac.serve.roads import Roads
+
+if TYPE_CHECKING:
+    from tarmac.serve.rpc import Port
 
 LOOK_SECONDS = 0.1
 STATE_SECONDS = 0.5
@@ -48,6 +51,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_bytes: int = 1024 * MIB
     body_bytes: int = 64 * MIB
     hang_seconds: float = HANG_SECONDS
+    grpc: str = ""
+    """The address of the second port; none without one."""
 
 
 class Worker:
@@ -75,19 +80,27 @@ class Worker:
         server = Server(self._roads.answer, Limits(body=self._config.body_bytes))
         self._roads.lay([])
         listening = await loop.create_server(server.protocol, sock=self._listening, backlog=2048)
+        rpc = self._second_port()
         gc.set_threshold(GARBAGE_AFTER, 20, 50)
         _be_calm()
         tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tell())]
         await self._stop.wait()
         listening.close()
         self._roads.ready = False
-        await server.drain(DRAIN_SECONDS)
+        await asyncio.gather(server.drain(DRAIN_SECONDS), *([rpc.stop(DRAIN_SECONDS)] if rpc is not None else []))
         for task in tasks:
             task.cancel()
         if self._fleet.journal is not None:
             await asyncio.to_thread(self._fleet.journal.close)
         self._say()
         return self._status
+
+    def _second_port(self) -> Port | None:
+        if not self._config.grpc:
+            return None
+        from tarmac.serve.rpc import Port
+
+        return Port(self._config.grpc, self._roads, self._config.body_bytes)
 
     # --- the routes document ---
 
