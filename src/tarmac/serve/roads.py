@@ -120,6 +120,9 @@ class Roads:
             case ["predict", name]:
                 _only(request, b"POST")
                 rows.predict(request, self.endpoint(name))
+            case ["explain", name]:
+                _only(request, b"POST")
+                rows.explain(request, self.endpoint(name))
             case ["invocations", name]:
                 _only(request, b"POST")
                 rows.invocations(request, self.endpoint(name))
@@ -162,12 +165,17 @@ def _v2(request: Request, endpoint: Endpoint, version: str | None, rest: list[st
     if rest == ["infer"]:
         _only(request, b"POST")
         inference.infer(request, endpoint, version)
+    elif rest == ["explain"]:
+        _only(request, b"POST")
+        inference.explain(request, endpoint, version)
     elif rest == ["ready"]:
         request.reply(200, b'{"ready":true}')
     elif not rest:
         request.reply(200, msgspec.json.encode(inference.metadata(endpoint, version)))
     else:
-        raise NotFound("there is nothing at this path", hint="…/infer, …/ready, or nothing behind the model's name")
+        raise NotFound(
+            "there is nothing at this path", hint="…/infer, …/explain, …/ready, or nothing behind the model's name"
+        )
 
 
 def _only(request: Request, method: bytes) -> None:
