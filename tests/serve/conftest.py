@@ -64,7 +64,9 @@ def _pack(root: Path, name: str, model: bytes) -> None:
 class Running:
     """A runtime and a way to talk to it."""
 
-    def __init__(self, folder: Path, routes: dict[str, Any], workers: int = 1, **config: Any) -> None:
+    def __init__(
+        self, folder: Path, routes: dict[str, Any], workers: int = 1, ready: bool = True, **config: Any
+    ) -> None:
         self.folder = folder
         self.routes = folder.parent / f"{folder.name}-routes.json"
         self.generation = 0
@@ -75,7 +77,8 @@ class Running:
         self.supervisor.start()
         self._thread = threading.Thread(target=self.supervisor.watch)
         self._thread.start()
-        self.until(self.supervisor.ready, "is ready")
+        if ready:
+            self.until(self.supervisor.ready, "is ready")
 
     def write(self, routes: dict[str, Any]) -> None:
         self.generation += 1

@@ -24,6 +24,7 @@ from tarmac.ship.canary import Counts
 if TYPE_CHECKING:
     from tarmac.serve.supervisor import Supervisor
 
+MIB = 1024 * 1024
 START_SECONDS = 120.0
 COLLECT_SECONDS = 60.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -43,6 +44,12 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.option("--steps", default="5%,25%,50%,100%", show_default=True, help="The shares that a canary goes through.")
 @click.option(
     "--margin", default=0.01, show_default=True, help="How much worse a canary may be, as a share of answers."
+)
+@click.option(
+    "--memory",
+    type=click.IntRange(1),
+    metavar="MB",
+    help="What models may take; the least asked rest.  [default: all]",
 )
 @click.option("--rows", default=64, show_default=True, type=click.IntRange(1, 100_000), help="Rows in one batch.")
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds after which a caller is sent away.")
@@ -256,6 +263,7 @@ class _Collector:
 
 
 def _run(agent: Agent, folder: Path, values: dict[str, Any], collector: _Collector | None, *, as_json: bool) -> int:
+    from tarmac.serve import logs
     from tarmac.serve.supervisor import Supervisor
     from tarmac.serve.worker import Config
 
@@ -267,7 +275,14 @@ def _run(agent: Agent, folder: Path, values: dict[str, Any], collector: _Collect
     if values["grpc_port"] is not None:
         _need_grpc()
     log = values["log_dir"].absolute() if values["log_dir"] else None
-    config = Config(routes=str(agent.routes), log=not values["no_log"], segments=str(log) if log else "")
+    config = Config(
+        routes=str(agent.routes),
+        log=not values["no_log"],
+        segments=str(log) if log else "",
+        memory_bytes=(values["memory"] or 0) * MIB // values["workers"],
+        json_logs=as_json,
+    )
+    logs.begin(as_json=as_json)
     supervisor = Supervisor(
         folder / "runtime", config, values["host"], values["port"], values["workers"], values["grpc_port"]
     )

@@ -59,6 +59,8 @@ class Endpoint:
         self._prefix = short()
         self._numbers = count()
         self._seconds = route.timeout_ms / 1000
+        self.used = time.perf_counter()
+        """When somebody asked last."""
 
     @property
     def first(self) -> Version:
@@ -84,7 +86,7 @@ class Endpoint:
     ) -> None:
         """The road of every prediction, whatever protocol it came by. `fit` makes the model's inputs of the request
         and `show` the answer of its outputs."""
-        began = time.perf_counter()
+        self.used = began = time.perf_counter()
         headers = request.headers
         key = self._key(headers, parameters) if self._sticky is not None else None
         chosen = self.choose(headers, key, version)

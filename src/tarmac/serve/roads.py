@@ -60,6 +60,10 @@ class Roads:
             exact[b"/invocations"] = _post(lambda request: rows.invocations(request, only))
         self._exact = exact
 
+    def lay_again(self) -> None:
+        """The fleet has changed by itself; who may ask has not."""
+        self.lay(list(self._tokens))
+
     def answer(self, request: Request) -> None:
         path = request.path
         if self._tokens and path not in OPEN and not self.admits(request.headers):
@@ -98,7 +102,8 @@ class Roads:
 
     def _index(self, request: Request) -> None:
         found = inference.index(self._fleet.endpoints)
-        found += [{"name": n, "version": "", "state": "UNAVAILABLE", "reason": "unloaded"} for n in self.unloaded]
+        away = [*((name, "unloaded") for name in self.unloaded), *((name, "put aside") for name in self._fleet.resting)]
+        found += [{"name": name, "version": "", "state": "UNAVAILABLE", "reason": why} for name, why in away]
         request.reply(200, msgspec.json.encode(found))
 
     def _other(self, request: Request) -> None:
@@ -113,7 +118,7 @@ class Roads:
                 _v2(request, self.endpoint(name), None, rest)
             case ["v2", "repository", "models", name, ("load" | "unload") as order]:
                 _only(request, b"POST")
-                if name not in self._fleet.endpoints and name not in self.unloaded:
+                if not any(name in known for known in (self._fleet.endpoints, self._fleet.resting, self.unloaded)):
                     raise inference.unknown(name, self._fleet.endpoints)
                 self._order(name, order == "load")
                 request.reply(200, b"{}")
@@ -144,6 +149,8 @@ class Roads:
     def endpoint(self, name: str) -> Endpoint:
         found = self._fleet.endpoints.get(name)
         if found is None:
+            if name in self._fleet.resting:
+                raise self._fleet.wake(name, self.lay_again)
             if name in self.unloaded:
                 raise Busy(f"`{name}` was unloaded", hint=f"POST /v2/repository/models/{name}/load")
             raise inference.unknown(name, self._fleet.endpoints)

@@ -99,7 +99,7 @@ def decode(body: bytes, header: bytes | None) -> Call:
         head, tail = body[:length], memoryview(body)[length:]
     try:
         request = _body.decode(head)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid(
             f"the body is no inference request: {bounded(error, 300)}",
             hint='like {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}',
@@ -155,7 +155,7 @@ def _from_json(tensor: Tensor, count: int) -> Array:
     kind = tensor.datatype
     try:
         values = DECODERS[kind](tensor.data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         values = _nested(tensor)
     if len(values) != count:
         raise miscounted(tensor, count, len(values))
