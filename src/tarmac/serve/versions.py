@@ -14,6 +14,7 @@ from tarmac.formats.engines.predictor import Predictor
 from tarmac.formats.package import COMPILED, COMPILED_MODEL, Sealed
 from tarmac.formats.signature import FLOATS, INPUT, Field, Signature
 from tarmac.formats.trust import Trust
+from tarmac.serve.judging import Judge
 from tarmac.serve.lanes import Cost, Lane
 from tarmac.serve.memory import resident
 from tarmac.serve.metrics import Tally
@@ -43,6 +44,9 @@ class Version:
         self._matrix = predictor.matrix if self.signature is not None else None
         self._width = self.signature.width() if self.signature is not None and self._matrix else 0
         self._names = self.signature.names() if self.signature is not None else []
+        document = predictor.about.contract
+        tabular = self.signature is not None and self.signature.layout == "columns"
+        self._judge = Judge(document, self._names) if document is not None and tabular else None
         row_wise = self.signature is not None and is_row_wise(self.signature)
         self.lane = Lane(
             self.run,
@@ -73,10 +77,14 @@ class Version:
             if only.ndim == 2 and only.shape[1] == self._width and only.dtype.kind in "fiu":
                 if only.dtype != self._matrix:
                     only = only.astype(self._matrix)
+                if self._judge is not None:
+                    self._judge.check(dict(zip(self._names, only.T, strict=True)))
                 return {INPUT: only}, only.shape[0]
         if self.signature is None:
             return dict(given), _rows(given)
         fitted = holding.accept(self._unpacked(given), self.signature)
+        if self._judge is not None:
+            self._judge.check(fitted)
         rows = _rows(fitted)
         if self._matrix is not None:
             return {INPUT: holding.matrix(fitted, self._matrix)}, rows
@@ -93,6 +101,8 @@ class Version:
         for name, array in fitted.items():
             if array.dtype.kind == "f":
                 _check_size(name, array)
+        if self._judge is not None:
+            self._judge.check(fitted)
         rows = _rows(fitted)
         return ({INPUT: holding.matrix(fitted, self._matrix)} if self._matrix is not None else fitted), rows
 
