@@ -18,6 +18,7 @@ __all__ = [
     "loop",
     "run",
     "runs",
+    "service",
 ]
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tarmac.workspace.datasets import dataset
     from tarmac.workspace.frames import runs
     from tarmac.workspace.models import load_model
+    from tarmac.workspace.services import service
 
 _HOMES = {
     "Run": "tarmac.logging.run",
@@ -43,6 +45,7 @@ _HOMES = {
     "loop": "tarmac.logging.auto.torch",
     "run": "tarmac.logging.start",
     "runs": "tarmac.workspace.frames",
+    "service": "tarmac.workspace.services",
 }
 
 

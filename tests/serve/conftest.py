@@ -64,17 +64,21 @@ def _pack(root: Path, name: str, model: bytes) -> None:
 class Running:
     """A runtime and a way to talk to it."""
 
-    def __init__(self, folder: Path, routes: dict[str, Any], workers: int = 1, **config: Any) -> None:
+    def __init__(
+        self, folder: Path, routes: dict[str, Any], workers: int = 1, ready: bool = True, **config: Any
+    ) -> None:
         self.folder = folder
         self.routes = folder.parent / f"{folder.name}-routes.json"
         self.generation = 0
         self.write(routes)
-        self.supervisor = Supervisor(folder, Config(routes=str(self.routes), **config), "127.0.0.1", 0, workers)
+        grpc = config.pop("grpc_port", None)
+        self.supervisor = Supervisor(folder, Config(routes=str(self.routes), **config), "127.0.0.1", 0, workers, grpc)
         self.port = self.supervisor.port
         self.supervisor.start()
         self._thread = threading.Thread(target=self.supervisor.watch)
         self._thread.start()
-        self.until(self.supervisor.ready, "is ready")
+        if ready:
+            self.until(self.supervisor.ready, "is ready")
 
     def write(self, routes: dict[str, Any]) -> None:
         self.generation += 1
@@ -154,6 +158,6 @@ def quiet(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             {"name": "iris", "versions": [{"version": "1", "folder": str(packages / "iris")}]},
         ]
     }
-    one = Running(tmp_path_factory.mktemp("quiet") / "runtime", routes, body_bytes=4 * 1024 * 1024)
+    one = Running(tmp_path_factory.mktemp("quiet") / "runtime", routes, body_bytes=4 * 1024 * 1024, grpc_port=0)
     yield one
     one.stop()

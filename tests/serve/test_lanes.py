@@ -31,7 +31,8 @@ class Caller:
         self.array = np.arange(first, first + rows, dtype=np.float64).reshape(rows, 1)
         self.answers: list[tuple[Any, TarmacError | None]] = []
         self.event = asyncio.Event()
-        self.work = Work({"x": self.array}, rows, time.monotonic() + patience, self._done)
+        self.gone = False
+        self.work = Work({"x": self.array}, rows, time.monotonic() + patience, self._done, self)
 
     def _done(self, outputs: Any, error: TarmacError | None) -> None:
         self.answers.append((outputs, error))
@@ -68,7 +69,7 @@ def test_everybody_gets_their_own_rows(sizes: list[int], gone: set[int], bad: se
             caller = Caller(index * 1000, rows)
             if index in bad:
                 caller.array[-1] = -1
-            caller.work.gone = index in gone
+            caller.gone = index in gone
             callers.append(caller)
             found.submit(caller.work)
         for index, caller in enumerate(callers):

@@ -31,10 +31,12 @@ def _add() -> click.Command:
     made = command(SPECS["models.add"], "add")
     plain: Callable[..., int] = made.callback  # type: ignore[assignment]
 
-    def add(path: Path | None, example: Path | None, run_it: bool, **values: Any) -> int:
+    def add(path: Path | None, example: Path | None, contract: Path | None, run_it: bool, **values: Any) -> int:
         if path is None:
-            if example is not None or run_it:
-                raise Invalid("--example and --run-it are for a file or folder", hint="tarmac models add NAME PATH")
+            if example is not None or contract is not None or run_it:
+                raise Invalid(
+                    "--example, --contract and --run-it are for a file or folder", hint="tarmac models add NAME PATH"
+                )
             return plain(**values)
         if any(values[name] is not None for name in ("package", "folder", "source", "location")):
             raise Invalid("a version is of PATH, or of a package, a run's folder or a source, not of two of them")
@@ -43,7 +45,9 @@ def _add() -> click.Command:
         workspace, project, as_json = take_options(values)
         told = {name: values[name] for name in ("note", "link", "run") if values[name] is not None}
         with opened(workspace, project) as door:
-            version = packages.add(door, values["name"], path, example=example, run_it=run_it, **told)
+            version = packages.add(
+                door, values["name"], path, example=example, contract=contract, run_it=run_it, **told
+            )
         return show(version, as_json=as_json)
 
     made.callback = add
@@ -54,6 +58,9 @@ def _add() -> click.Command:
     )
     made.params[1:1] = [click.Argument(["path"], required=False, type=ExistingPath)]
     made.params.append(click.Option(["--example"], type=ExistingPath, help="Rows: .json, .csv, .parquet or .npy."))
+    made.params.append(
+        click.Option(["--contract"], type=ExistingPath, help="What rows have to keep when it is served.")
+    )
     made.params.append(
         click.Option(["--run-it"], is_flag=True, help="Its code may run here, to find out what it answers and needs.")
     )

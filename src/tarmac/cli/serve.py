@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,10 @@ from tarmac.serve.routes import Batching, Logging
 from tarmac.ship.agent import Agent, Target, Wish, Workspace, nothing_cut
 from tarmac.ship.canary import Counts
 
+if TYPE_CHECKING:
+    from tarmac.serve.supervisor import Supervisor
+
+MIB = 1024 * 1024
 START_SECONDS = 120.0
 COLLECT_SECONDS = 60.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -30,6 +34,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.argument("things", nargs=-1, required=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--port", default=8080, show_default=True, help="The port; 0 finds a free one.")
+@click.option("--grpc-port", type=int, help="A second port, for gRPC; 0 finds a free one.  [default: none]")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes that answer.")
 @click.option("--as", "name", metavar="NAME", help="What the endpoint is called.  [default: the model's name]")
 @click.option("--share", "shares", multiple=True, metavar="REF=SHARE", help="The share of a version, like m@v8=0.05.")
@@ -39,6 +44,12 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.option("--steps", default="5%,25%,50%,100%", show_default=True, help="The shares that a canary goes through.")
 @click.option(
     "--margin", default=0.01, show_default=True, help="How much worse a canary may be, as a share of answers."
+)
+@click.option(
+    "--memory",
+    type=click.IntRange(1),
+    metavar="MB",
+    help="What models may take; the least asked rest.  [default: all]",
 )
 @click.option("--rows", default=64, show_default=True, type=click.IntRange(1, 100_000), help="Rows in one batch.")
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds after which a caller is sent away.")
@@ -252,6 +263,7 @@ class _Collector:
 
 
 def _run(agent: Agent, folder: Path, values: dict[str, Any], collector: _Collector | None, *, as_json: bool) -> int:
+    from tarmac.serve import logs
     from tarmac.serve.supervisor import Supervisor
     from tarmac.serve.worker import Config
 
@@ -260,14 +272,25 @@ def _run(agent: Agent, folder: Path, values: dict[str, Any], collector: _Collect
             f"listening at {values['host']} without a token would let anybody ask",
             hint="give one: `--token -` reads it, so that it stands in no list of processes",
         )
+    if values["grpc_port"] is not None:
+        _need_grpc()
     log = values["log_dir"].absolute() if values["log_dir"] else None
-    config = Config(routes=str(agent.routes), log=not values["no_log"], segments=str(log) if log else "")
-    supervisor = Supervisor(folder / "runtime", config, values["host"], values["port"], values["workers"])
+    config = Config(
+        routes=str(agent.routes),
+        log=not values["no_log"],
+        segments=str(log) if log else "",
+        memory_bytes=(values["memory"] or 0) * MIB // values["workers"],
+        json_logs=as_json,
+    )
+    logs.begin(as_json=as_json)
+    supervisor = Supervisor(
+        folder / "runtime", config, values["host"], values["port"], values["workers"], values["grpc_port"]
+    )
     with _told_to_stop(supervisor.stop_watching):
         supervisor.start()
         try:
             _until_ready(supervisor, agent)
-            _announce(supervisor.url, agent, as_json=as_json)
+            _announce(supervisor, agent, as_json=as_json)
             segments = folder / "runtime" / "segments"
             supervisor.watch(lambda: _look(agent, collector, segments))
         finally:
@@ -281,6 +304,18 @@ def _look(agent: Agent, collector: _Collector | None, segments: Path) -> None:
     agent.look()
     if collector is not None:
         collector.look(segments)
+
+
+def _need_grpc() -> None:
+    from importlib.util import find_spec
+
+    for module, package in (("grpc", "grpcio"), ("google.protobuf", "protobuf")):
+        try:
+            found = find_spec(module)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            raise Invalid(f"--grpc-port needs {package}, which is not installed", hint="pip install 'tarmac[grpc]'")
 
 
 @contextlib.contextmanager
@@ -305,15 +340,17 @@ def _until_ready(supervisor: Any, agent: Agent) -> None:
         time.sleep(0.02)
 
 
-def _announce(url: str, agent: Agent, *, as_json: bool) -> None:
+def _announce(supervisor: Supervisor, agent: Agent, *, as_json: bool) -> None:
     from tarmac.serve import routes
 
+    url, grpc = supervisor.url, supervisor.grpc_port
     document = routes.read(agent.routes)
     if as_json:
         import msgspec
 
         facts = {
             "url": url,
+            "grpc": grpc,
             "endpoints": {one.name: [served.version for served in one.versions] for one in document.endpoints},
         }
         click.echo(msgspec.json.encode(facts).decode())
@@ -323,6 +360,8 @@ def _announce(url: str, agent: Agent, *, as_json: bool) -> None:
             f"v{one.version}" + (f" {one.share:.0%}" if len(endpoint.versions) > 1 else "") for one in endpoint.versions
         )
         click.echo(f"{endpoint.name} ({shown}) answers at {url}/predict/{endpoint.name}")
+    if grpc is not None:
+        click.echo(f"gRPC: {supervisor.host}:{grpc}")
     click.echo(f"try it: {url}/   Ctrl-C stops it", err=True)
 
 

@@ -271,7 +271,10 @@ def _tensor(field: Field, values: Any) -> Array:
     if array.dtype == dtype(field.type) and field.type not in ("text", "bytes"):
         return array
     if field.type in FLOATS:
-        return _numbers(field, array)
+        found = _numbers(field, array)
+        if array.dtype.kind == "O" and not field.nullable and np.isnan(found).any():
+            raise _null(field, int(np.argwhere(np.isnan(found))[0][0]))
+        return found
     return _cast(field, array.reshape(-1)).reshape(array.shape)
 
 

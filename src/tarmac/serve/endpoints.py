@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from tarmac.core.errors import Busy, Invalid, NotFound, TarmacError, bounded
+from tarmac.core.errors import Busy, Internal, Invalid, NotFound, TarmacError, bounded
 from tarmac.core.ids import short
-from tarmac.serve.http import Request
 from tarmac.serve.journal import Journal
 from tarmac.serve.lanes import Work
 from tarmac.serve.routes import Endpoint as Route
@@ -26,6 +26,18 @@ LONGEST_ID = 100
 LONGEST_KEY = 500
 SAMPLE_LINE = 1 << 32
 
+
+log = logging.getLogger("tarmac.serve")
+
+
+class Caller(Protocol):
+    """Who waits for the answer, whatever protocol they speak."""
+
+    headers: dict[bytes, bytes]
+    gone: bool
+
+
+C = TypeVar("C", bound=Caller)
 Fit = Callable[[Version], "tuple[Arrays, int]"]
 Show = Callable[[Version, str, "Arrays"], None]
 
@@ -47,6 +59,8 @@ class Endpoint:
         self._prefix = short()
         self._numbers = count()
         self._seconds = route.timeout_ms / 1000
+        self.used = time.perf_counter()
+        """When somebody asked last."""
 
     @property
     def first(self) -> Version:
@@ -61,10 +75,10 @@ class Endpoint:
 
     def answer(
         self,
-        request: Request,
+        request: C,
         fit: Fit,
         show: Show,
-        fail: Callable[[Request, TarmacError], None],
+        fail: Callable[[C, TarmacError], None],
         *,
         version: str | None = None,
         id: str | None = None,
@@ -72,15 +86,10 @@ class Endpoint:
     ) -> None:
         """The road of every prediction, whatever protocol it came by. `fit` makes the model's inputs of the request
         and `show` the answer of its outputs."""
-        began = time.perf_counter()
+        self.used = began = time.perf_counter()
         headers = request.headers
         key = self._key(headers, parameters) if self._sticky is not None else None
-        if version is None and VERSION in headers:
-            version = headers[VERSION].decode("latin-1")
-        if self.route.cut:
-            chosen = self._instead()
-        else:
-            chosen = self.versions[self._split.choose(key)] if version is None else self.version(version)
+        chosen = self.choose(headers, key, version)
         if id is None:
             given = headers.get(REQUEST_ID)
             id = given.decode("latin-1") if given else f"{self._prefix}{next(self._numbers):x}"
@@ -91,12 +100,15 @@ class Endpoint:
             raise Invalid("the request has no rows")
 
         def done(outputs: Any, error: TarmacError | None) -> None:
-            request.gone = request.gone or work.gone
             if error is not None:
                 chosen.tally.errors += 1
                 fail(request, error)
                 return
-            show(chosen, id, outputs)
+            try:
+                show(chosen, id, outputs)
+            except Exception as failure:  # noqa: BLE001 - whatever it is, others in the same batch wait behind it
+                fail(request, _unshown(failure, chosen))
+                return
             seconds = time.perf_counter() - began
             chosen.tally.count(seconds, rows)
             if self._journal is not None and (self._sample >= SAMPLE_LINE or self._sampled(id)):
@@ -104,8 +116,16 @@ class Endpoint:
             if self._shadow is not None and self._shadow is not chosen:
                 self._follow(self._shadow, fit, outputs)
 
-        work = Work(inputs, rows, time.monotonic() + self._patience(headers), done)
+        work = Work(inputs, rows, time.monotonic() + self.patience(headers), done, request)
         chosen.lane.submit(work)
+
+    def choose(self, headers: Mapping[bytes, bytes], key: str | None = None, version: str | None = None) -> Version:
+        """The version that answers: the one that is named, or by shares; while the endpoint is cut another one."""
+        if self.route.cut:
+            return self._instead()
+        if version is None and VERSION in headers:
+            version = headers[VERSION].decode("latin-1")
+        return self.versions[self._split.choose(key)] if version is None else self.version(version)
 
     def _key(self, headers: Mapping[bytes, bytes], parameters: Mapping[str, Any] | None) -> str | None:
         value = parameters.get(self._sticky) if parameters and self._sticky else None
@@ -118,7 +138,7 @@ class Endpoint:
             raise Invalid(f"`{bounded(self._sticky)}` is a text or a whole number of at most {LONGEST_KEY} characters")
         return str(value)
 
-    def _patience(self, headers: Mapping[bytes, bytes]) -> float:
+    def patience(self, headers: Mapping[bytes, bytes]) -> float:
         asked = headers.get(TIMEOUT)
         if asked is None:
             return self._seconds
@@ -170,6 +190,13 @@ class Endpoint:
                 shadow.tally.shadow_differs += 1
 
         shadow.lane.submit(Work(inputs, rows, time.monotonic() + self._seconds, done))
+
+
+def _unshown(failure: Exception, version: Version) -> TarmacError:
+    if isinstance(failure, TarmacError):
+        return failure
+    log.error("an answer of %s cannot be shown", version.lane.name, exc_info=failure)
+    return Internal(f"the answer of {version.lane.name} cannot be shown", hint="the runtime's log has the rest")
 
 
 class Cut(Busy):

@@ -9,7 +9,7 @@ import msgspec
 from tarmac import __version__
 from tarmac.core.errors import NotFound, TarmacError, WrongContent
 from tarmac.formats.signature import Field
-from tarmac.serve import v2
+from tarmac.serve import explaining, v2
 from tarmac.serve.endpoints import Cut, Endpoint
 from tarmac.serve.http import BINARY, JSON, Request
 from tarmac.serve.versions import Version
@@ -48,6 +48,11 @@ def infer(request: Request, endpoint: Endpoint, version: str | None) -> None:
             raise
         body, _ = v2.encode(call, endpoint.name, "fallback", cut.outputs, {"fallback": True})
         request.reply(200, body)
+
+
+def explain(request: Request, endpoint: Endpoint, version: str | None) -> None:
+    call = v2.decode(bytes(request.body), request.headers.get(v2.HEADER))
+    explaining.explain(request, endpoint, lambda chosen: chosen.fit(call.inputs), fail, version=version)
 
 
 def fail(request: Request, error: TarmacError) -> None:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tarmac.core.errors import Busy, Internal, TarmacError, bounded
 
@@ -31,18 +31,29 @@ GATHER_SECONDS = 12e-6
 log = logging.getLogger("tarmac.serve")
 
 
-class Work:
-    """One caller's rows. `done` gets the outputs or an error, in the loop, once."""
+class Leaving(Protocol):
+    """Who may hang up while their rows wait."""
 
-    __slots__ = ("_done", "deadline", "gone", "inputs", "rows", "shape")
+    gone: bool
+
+
+class Work:
+    """One caller's rows. `done` gets the outputs or an error, in the loop, once; when `caller` is gone nobody waits."""
+
+    __slots__ = ("_caller", "_done", "deadline", "inputs", "rows", "shape")
 
     def __init__(
-        self, inputs: Arrays, rows: int, deadline: float, done: Callable[[Any, TarmacError | None], None]
+        self,
+        inputs: Arrays,
+        rows: int,
+        deadline: float,
+        done: Callable[[Any, TarmacError | None], None],
+        caller: Leaving | None = None,
     ) -> None:
         self.inputs = inputs
         self.rows = rows
         self.deadline = deadline
-        self.gone = False
+        self._caller = caller
         self._done: Callable[[Any, TarmacError | None], None] | None = done
         self.shape = [(name, array.dtype, array.shape[1:]) for name, array in inputs.items()]
 
@@ -50,6 +61,10 @@ class Work:
         done, self._done = self._done, None
         if done is not None:
             done(outputs, error)
+
+    @property
+    def gone(self) -> bool:
+        return self._caller is not None and self._caller.gone
 
     @property
     def over(self) -> bool:

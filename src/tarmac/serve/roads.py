@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -60,9 +60,13 @@ class Roads:
             exact[b"/invocations"] = _post(lambda request: rows.invocations(request, only))
         self._exact = exact
 
+    def lay_again(self) -> None:
+        """The fleet has changed by itself; who may ask has not."""
+        self.lay(list(self._tokens))
+
     def answer(self, request: Request) -> None:
         path = request.path
-        if self._tokens and path not in OPEN and not self._known(request):
+        if self._tokens and path not in OPEN and not self.admits(request.headers):
             raise Unauthenticated("this runtime wants a token", hint="send `Authorization: Bearer TOKEN`")
         road = self._exact.get(path)
         speaks_v2 = path.startswith(b"/v2/")
@@ -76,8 +80,11 @@ class Roads:
                 raise
             inference.fail(request, error)
 
-    def _known(self, request: Request) -> bool:
-        given = request.headers.get(b"authorization", b"")
+    def admits(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether these headers have a token that is known, if one is wanted."""
+        if not self._tokens:
+            return True
+        given = headers.get(b"authorization", b"")
         found = self._remembered.get(given)
         if found is None:
             kind, _, token = given.partition(b" ")
@@ -95,7 +102,8 @@ class Roads:
 
     def _index(self, request: Request) -> None:
         found = inference.index(self._fleet.endpoints)
-        found += [{"name": n, "version": "", "state": "UNAVAILABLE", "reason": "unloaded"} for n in self.unloaded]
+        away = [*((name, "unloaded") for name in self.unloaded), *((name, "put aside") for name in self._fleet.resting)]
+        found += [{"name": name, "version": "", "state": "UNAVAILABLE", "reason": why} for name, why in away]
         request.reply(200, msgspec.json.encode(found))
 
     def _other(self, request: Request) -> None:
@@ -103,23 +111,26 @@ class Roads:
         parts = split_path(request.path)
         match parts:
             case ["v2", "models", name, "versions", version, *rest]:
-                endpoint = self._endpoint(name)
+                endpoint = self.endpoint(name)
                 endpoint.version(version)
                 _v2(request, endpoint, version, rest)
             case ["v2", "models", name, *rest]:
-                _v2(request, self._endpoint(name), None, rest)
+                _v2(request, self.endpoint(name), None, rest)
             case ["v2", "repository", "models", name, ("load" | "unload") as order]:
                 _only(request, b"POST")
-                if name not in self._fleet.endpoints and name not in self.unloaded:
+                if not any(name in known for known in (self._fleet.endpoints, self._fleet.resting, self.unloaded)):
                     raise inference.unknown(name, self._fleet.endpoints)
                 self._order(name, order == "load")
                 request.reply(200, b"{}")
             case ["predict", name]:
                 _only(request, b"POST")
-                rows.predict(request, self._endpoint(name))
+                rows.predict(request, self.endpoint(name))
+            case ["explain", name]:
+                _only(request, b"POST")
+                rows.explain(request, self.endpoint(name))
             case ["invocations", name]:
                 _only(request, b"POST")
-                rows.invocations(request, self._endpoint(name))
+                rows.invocations(request, self.endpoint(name))
             case ["invocations"]:
                 raise Invalid(
                     "several endpoints are served here: say which",
@@ -129,15 +140,17 @@ class Roads:
                 _only(request, b"POST")
                 feedback.take(request, id, self._fleet)
             case ["try", name]:
-                request.reply(200, pages.form(self._endpoint(name)), HTML, pages.SAFE)
+                request.reply(200, pages.form(self.endpoint(name)), HTML, pages.SAFE)
             case _:
                 raise NotFound(
                     "there is nothing at this path", hint="GET / lists what is served, /openapi.json all paths"
                 )
 
-    def _endpoint(self, name: str) -> Endpoint:
+    def endpoint(self, name: str) -> Endpoint:
         found = self._fleet.endpoints.get(name)
         if found is None:
+            if name in self._fleet.resting:
+                raise self._fleet.wake(name, self.lay_again)
             if name in self.unloaded:
                 raise Busy(f"`{name}` was unloaded", hint=f"POST /v2/repository/models/{name}/load")
             raise inference.unknown(name, self._fleet.endpoints)
@@ -159,12 +172,17 @@ def _v2(request: Request, endpoint: Endpoint, version: str | None, rest: list[st
     if rest == ["infer"]:
         _only(request, b"POST")
         inference.infer(request, endpoint, version)
+    elif rest == ["explain"]:
+        _only(request, b"POST")
+        inference.explain(request, endpoint, version)
     elif rest == ["ready"]:
         request.reply(200, b'{"ready":true}')
     elif not rest:
         request.reply(200, msgspec.json.encode(inference.metadata(endpoint, version)))
     else:
-        raise NotFound("there is nothing at this path", hint="…/infer, …/ready, or nothing behind the model's name")
+        raise NotFound(
+            "there is nothing at this path", hint="…/infer, …/explain, …/ready, or nothing behind the model's name"
+        )
 
 
 def _only(request: Request, method: bytes) -> None:

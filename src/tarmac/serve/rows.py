@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tarmac.core.errors import Invalid, TarmacError, TooLarge, WrongContent, bounded
-from tarmac.formats.signature import FLOATS, INTEGERS, PREDICTION, Signature
-from tarmac.serve import v2
+from tarmac.formats.signature import FLOATS, INTEGERS, PREDICTION, PROBABILITIES, Signature
+from tarmac.serve import explaining, v2
 from tarmac.serve.endpoints import Cut, Endpoint
 from tarmac.serve.http import Request
 from tarmac.serve.versions import Version
@@ -29,7 +29,20 @@ Rows = Callable[[Version], Any]
 
 
 def predict(request: Request, endpoint: Endpoint) -> None:
-    """`POST /predict/NAME`: rows in, rows out."""
+    """`POST /predict/NAME`: rows in, rows out. With `?certainty` each row says how certain the model is."""
+    _answer(request, endpoint, _fitting(request), _shown if b"certainty" not in request.query else _shown_certain)
+
+
+def explain(request: Request, endpoint: Endpoint) -> None:
+    """`POST /explain/NAME`: rows in; out comes what each input added to the answer."""
+    fit = _fitting(request)
+    background = None
+    if media_type(request) == "application/json" and isinstance(data := _decoded(request), dict):
+        background = data.get("background")
+    explaining.explain(request, endpoint, fit, Request.refuse, background=background)
+
+
+def _fitting(request: Request) -> Callable[[Version], tuple[Arrays, int]]:
     kind = media_type(request)
     if kind == "application/json":
         rows = _json_rows(request)
@@ -37,13 +50,12 @@ def predict(request: Request, endpoint: Endpoint) -> None:
         rows = csv_rows(request)
     elif kind.startswith("image/"):
         data = bytes(request.body)
-        _answer(request, endpoint, lambda version: version.fit({"input": picture(data, version)}), _shown)
-        return
+        return lambda version: version.fit({"input": picture(data, version)})
     else:
         raise WrongContent(
             f"`{bounded(kind, 60)}` is not taken here", hint="application/json with rows, text/csv, or image/*"
         )
-    _answer(request, endpoint, lambda version: version.fit_rows(rows(version)), _shown)
+    return lambda version: version.fit_rows(rows(version))
 
 
 def invocations(request: Request, endpoint: Endpoint) -> None:
@@ -85,6 +97,19 @@ def _shown(version: Version | None, id: str, outputs: Arrays) -> dict[str, Any]:
     if classes is not None:
         found["classes"] = classes
     return found
+
+
+def _shown_certain(version: Version | None, id: str, outputs: Arrays) -> dict[str, Any]:
+    """`certainty` is the probability of the likeliest class, `margin` how far the second is behind."""
+    found = _shown(version, id, outputs)
+    chances = outputs.get(PROBABILITIES)
+    if chances is None or chances.ndim != 2 or chances.dtype.kind != "f" or chances.shape[1] < 2:
+        raise Invalid(
+            "this model tells no probabilities, so nothing says how certain it is", hint="leave out `certainty`"
+        )
+    chances = chances.copy()
+    chances.sort(axis=1)
+    return {**found, "certainty": chances[:, -1].tolist(), "margin": (chances[:, -1] - chances[:, -2]).tolist()}
 
 
 def _shown_to_mlflow(version: Version | None, id: str, outputs: Arrays) -> dict[str, Any]:

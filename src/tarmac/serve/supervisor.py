@@ -45,22 +45,31 @@ class _Child:
 class Supervisor:
     """One runtime: a folder, a socket, some workers."""
 
-    def __init__(self, folder: Path, config: Config, host: str, port: int, workers: int) -> None:
+    def __init__(
+        self, folder: Path, config: Config, host: str, port: int, workers: int, grpc_port: int | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("worker-*.json"):
             old.unlink(missing_ok=True)
-        (folder / "runtime.json").write_bytes(msgspec.json.encode(config))
         self.folder = folder
         self._listening = listen(host, port)
         self.host, self.port = self._listening.getsockname()[:2]
+        self._second = reserve(host, grpc_port) if grpc_port is not None else None
+        self.grpc_port = self._second.getsockname()[1] if self._second is not None else None
+        if self._second is not None:
+            config = msgspec.structs.replace(config, grpc=f"{self._shown_host}:{self.grpc_port}")
+        (folder / "runtime.json").write_bytes(msgspec.json.encode(config))
         self._children = [_Child(number) for number in range(workers)]
         self._stopping = threading.Event()
         self.restarts = 0
 
     @property
     def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{self._shown_host}:{self.port}"
+
+    @property
+    def _shown_host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else str(self.host)
 
     def start(self) -> None:
         for child in self._children:
@@ -85,6 +94,8 @@ class Supervisor:
         """Workers answer what they have taken and go; who does not go in time is killed."""
         self._stopping.set()
         self._listening.close()
+        if self._second is not None:
+            self._second.close()
         living = [child.process for child in self._children if child.process is not None]
         for process in living:
             with contextlib.suppress(OSError):
@@ -153,6 +164,21 @@ class Supervisor:
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that accepts connections at once; workers take them from it."""
+    listening = _bound(host, port)
+    listening.listen(2048)
+    listening.set_inheritable(True)
+    return listening
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """Hold a port at which each worker listens by itself, as gRPC does; nothing is accepted here."""
+    free = _bound(host, port)  # refused if anybody is there; who shares a port would also share it with strangers
+    found = free.getsockname()[1]
+    free.close()
+    return _bound(host, found, shared=True)
+
+
+def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -160,13 +186,13 @@ def listen(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind(address)
     except OSError as error:
         listening.close()
         raise Conflict(
             f"{host}:{port} cannot be listened at: {error.strerror}",
-            hint="another program may have the port; take another one: `--port 0` finds a free one",
+            hint="another program may have the port; take another one: 0 finds a free one",
         ) from None
-    listening.listen(2048)
-    listening.set_inheritable(True)
     return listening

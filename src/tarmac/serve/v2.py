@@ -99,7 +99,7 @@ def decode(body: bytes, header: bytes | None) -> Call:
         head, tail = body[:length], memoryview(body)[length:]
     try:
         request = _body.decode(head)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid(
             f"the body is no inference request: {bounded(error, 300)}",
             hint='like {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}',
@@ -111,7 +111,7 @@ def decode(body: bytes, header: bytes | None) -> Call:
     for tensor in request.inputs:
         if tensor.name in inputs:
             raise Invalid(f"input `{bounded(tensor.name)}` stands in the request twice")
-        count = _count(tensor)
+        count = elements(tensor)
         size = tensor.parameters.get("binary_data_size") if tensor.parameters else None
         if size is None:
             inputs[tensor.name] = _from_json(tensor, count)
@@ -124,14 +124,14 @@ def decode(body: bytes, header: bytes | None) -> Call:
             )
         if tensor.data is not NOTHING:
             raise Invalid(f"input `{bounded(tensor.name)}` has both `data` and binary data")
-        inputs[tensor.name] = _from_bytes(tensor, count, tail[at : at + size])
+        inputs[tensor.name] = from_bytes(tensor, count, tail[at : at + size])
         at += size
     if at != len(tail):
         raise Invalid(f"{len(tail) - at:,} bytes after the binary tensors belong to none of them")
     return Call(request, inputs)
 
 
-def _count(tensor: Tensor) -> int:
+def elements(tensor: Tensor) -> int:
     if tensor.datatype not in DTYPES and tensor.datatype != "BYTES":
         raise Invalid(
             f"input `{bounded(tensor.name)}` has the unknown datatype `{bounded(tensor.datatype)}`",
@@ -155,10 +155,10 @@ def _from_json(tensor: Tensor, count: int) -> Array:
     kind = tensor.datatype
     try:
         values = DECODERS[kind](tensor.data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         values = _nested(tensor)
     if len(values) != count:
-        raise _miscounted(tensor, count, len(values))
+        raise miscounted(tensor, count, len(values))
     if kind in LARGEST and values and not (-LARGEST[kind] <= min(values) and max(values) <= LARGEST[kind]):
         raise Invalid(f"input `{bounded(tensor.name)}` has a number that is not finite as {kind}")
     if kind == "FP32" and count <= PACKED:
@@ -194,7 +194,7 @@ def _nested(tensor: Tensor) -> list[Any]:
     return value
 
 
-def _from_bytes(tensor: Tensor, count: int, data: memoryview) -> Array:
+def from_bytes(tensor: Tensor, count: int, data: memoryview) -> Array:
     import numpy as np
 
     if tensor.datatype == "BYTES":
@@ -227,7 +227,7 @@ def _items(tensor: Tensor, count: int, data: memoryview) -> list[bytes]:
         if len(items) > count:
             break
     if len(items) != count:
-        raise _miscounted(tensor, count, len(items))
+        raise miscounted(tensor, count, len(items))
     return items
 
 
@@ -240,7 +240,7 @@ def check_finite(flat: Array, name: str) -> None:
         raise Invalid(f"input `{bounded(name)}` has {flat[place]} at {place}: only finite numbers are taken")
 
 
-def _miscounted(tensor: Tensor, count: int, found: int) -> Invalid:
+def miscounted(tensor: Tensor, count: int, found: int) -> Invalid:
     return Invalid(
         f"input `{bounded(tensor.name)}` has the shape {bounded(tensor.shape)}, which is {count:,} values; "
         f"{found:,} came"

@@ -11,10 +11,12 @@ from tarmac.core.errors import Internal, Invalid, bounded
 from tarmac.formats import arrays as holding
 from tarmac.formats import engines
 from tarmac.formats.engines.predictor import Predictor
-from tarmac.formats.package import Sealed
+from tarmac.formats.package import COMPILED, COMPILED_MODEL, Sealed
 from tarmac.formats.signature import FLOATS, INPUT, Field, Signature
 from tarmac.formats.trust import Trust
+from tarmac.serve.judging import Judge
 from tarmac.serve.lanes import Cost, Lane
+from tarmac.serve.memory import resident
 from tarmac.serve.metrics import Tally
 from tarmac.serve.routes import Endpoint, Served
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 5
 LONGEST_WARMING = 1.0
+_met: set[tuple[str, str]] = set()
 OWN_CODE = ("pickle", "torch", "keras", "mlflow")
 """Loaders whose models may do anything, and so never run in the loop."""
 
@@ -41,6 +44,9 @@ class Version:
         self._matrix = predictor.matrix if self.signature is not None else None
         self._width = self.signature.width() if self.signature is not None and self._matrix else 0
         self._names = self.signature.names() if self.signature is not None else []
+        document = predictor.about.contract
+        tabular = self.signature is not None and self.signature.layout == "columns"
+        self._judge = Judge(document, self._names) if document is not None and tabular else None
         row_wise = self.signature is not None and is_row_wise(self.signature)
         self.lane = Lane(
             self.run,
@@ -71,10 +77,14 @@ class Version:
             if only.ndim == 2 and only.shape[1] == self._width and only.dtype.kind in "fiu":
                 if only.dtype != self._matrix:
                     only = only.astype(self._matrix)
+                if self._judge is not None:
+                    self._judge.check(dict(zip(self._names, only.T, strict=True)))
                 return {INPUT: only}, only.shape[0]
         if self.signature is None:
             return dict(given), _rows(given)
         fitted = holding.accept(self._unpacked(given), self.signature)
+        if self._judge is not None:
+            self._judge.check(fitted)
         rows = _rows(fitted)
         if self._matrix is not None:
             return {INPUT: holding.matrix(fitted, self._matrix)}, rows
@@ -88,6 +98,11 @@ class Version:
                 hint="send tensors: POST /v2/models/NAME/infer; or make the package with an example",
             )
         fitted = holding.accept(data, self.signature)
+        for name, array in fitted.items():
+            if array.dtype.kind == "f":
+                _check_size(name, array)
+        if self._judge is not None:
+            self._judge.check(fitted)
         rows = _rows(fitted)
         return ({INPUT: holding.matrix(fitted, self._matrix)} if self._matrix is not None else fitted), rows
 
@@ -130,6 +145,16 @@ def _rows(arrays: Mapping[str, Array]) -> int:
     raise Invalid("the request has no inputs")
 
 
+def _check_size(name: str, array: Array) -> None:
+    """JSON has no infinity, but numbers that are one in the model's type. Nulls are NaN, and judged elsewhere."""
+    import numpy as np
+
+    large = np.isinf(array)
+    if large.any():
+        row = int(np.argwhere(large)[0][0])
+        raise Invalid(f"`{bounded(name)}` has a number in row {row} that is not finite as {array.dtype}")
+
+
 def _is_finite(array: Array) -> bool:
     import math
 
@@ -155,12 +180,26 @@ def is_row_wise(signature: Signature) -> bool:
 # --- loading ---
 
 
-def load(served: Served, trusted: list[str]) -> tuple[Predictor, Cost]:
-    """The slow part, for a thread: verify, load, warm, measure. The version itself is made in the loop."""
+def load(served: Served, trusted: list[str]) -> tuple[tuple[Predictor, Cost], int]:
+    """The slow part, for a thread: verify, load, warm, measure; and how many bytes it takes. The version itself is made
+    in the loop."""
+    before = resident()
     sealed = Sealed(Path(served.folder), served.digest)
     trust = Trust.digests(trusted) if trusted else Trust()
     predictor = engines.load(sealed, trust, compiled_digest=served.compiled)
-    return predictor, _measure(predictor)
+    size = size_of(served)
+    if (kind := (predictor.form, sealed.about.entry.loader)) in _met:
+        size = max(size, resident() - before)
+    _met.add(kind)  # the first of a kind brings its library, which stays
+    return (predictor, _measure(predictor)), size
+
+
+def size_of(served: Served) -> int:
+    """The bytes of what would be loaded, as a first guess of what it takes."""
+    sealed = Sealed(Path(served.folder), served.digest)
+    if served.compiled is not None:
+        return (sealed.folder / COMPILED / COMPILED_MODEL).stat().st_size
+    return sum(file.size for file in sealed.about.files)
 
 
 def _measure(predictor: Predictor) -> Cost:

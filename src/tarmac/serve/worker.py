@@ -15,18 +15,21 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from tarmac.core.errors import Damaged, Internal, TarmacError
 from tarmac.core.files import write_private
-from tarmac.serve import metrics
+from tarmac.serve import logs, metrics
 from tarmac.serve import routes as documents
 from tarmac.serve.fleet import Fleet
 from tarmac.serve.http import Limits, Server
 from tarmac.serve.journal import MIB, Journal
 from tarmac.serve.roads import Roads
+
+if TYPE_CHECKING:
+    from tarmac.serve.rpc import Port
 
 LOOK_SECONDS = 0.1
 STATE_SECONDS = 0.5
@@ -48,19 +51,24 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_bytes: int = 1024 * MIB
     body_bytes: int = 64 * MIB
     hang_seconds: float = HANG_SECONDS
+    memory_bytes: int = 0
+    """What models may take in one worker; zero is no limit."""
+    json_logs: bool = False
+    grpc: str = ""
+    """The address of the second port; none without one."""
 
 
 class Worker:
-    def __init__(self, folder: Path, number: int, listening: socket.socket) -> None:
+    def __init__(self, folder: Path, number: int, listening: socket.socket, config: Config) -> None:
         self._folder = folder
         self._number = number
         self._listening = listening
-        self._config = msgspec.json.decode((folder / "runtime.json").read_bytes(), type=Config)
+        self._config = config
         self._routes = Path(self._config.routes)
         self._stop = asyncio.Event()
         segments = Path(self._config.segments) if self._config.segments else folder / "segments"
         journal = Journal(segments, self._config.log_bytes) if self._config.log else None
-        self._fleet = Fleet(journal)
+        self._fleet = Fleet(journal, self._config.memory_bytes)
         self._roads = Roads(self._fleet, self._exposition, self._order)
         self._seen: tuple[Any, ...] = ()
         self._fault = ""
@@ -75,19 +83,26 @@ class Worker:
         server = Server(self._roads.answer, Limits(body=self._config.body_bytes))
         self._roads.lay([])
         listening = await loop.create_server(server.protocol, sock=self._listening, backlog=2048)
+        rpc = self._second_port()
         gc.set_threshold(GARBAGE_AFTER, 20, 50)
-        _be_calm()
         tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tell())]
         await self._stop.wait()
         listening.close()
         self._roads.ready = False
-        await server.drain(DRAIN_SECONDS)
+        await asyncio.gather(server.drain(DRAIN_SECONDS), *([rpc.stop(DRAIN_SECONDS)] if rpc is not None else []))
         for task in tasks:
             task.cancel()
         if self._fleet.journal is not None:
             await asyncio.to_thread(self._fleet.journal.close)
         self._say()
         return self._status
+
+    def _second_port(self) -> Port | None:
+        if not self._config.grpc:
+            return None
+        from tarmac.serve.rpc import Port
+
+        return Port(self._config.grpc, self._roads, self._config.body_bytes)
 
     # --- the routes document ---
 
@@ -150,6 +165,7 @@ class Worker:
             "generation": self._fleet.generation,
             "fault": self._fault,
             "faults": self._fleet.faults,
+            "resting": sorted(self._fleet.resting),
             "endpoints": {name: list(endpoint.versions) for name, endpoint in self._fleet.endpoints.items()},
             "tallies": self._fleet.tallies.facts(),
             "refused": self._fleet.tallies.refused,
@@ -222,12 +238,14 @@ def _names(path: Path) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     folder, number, descriptor = Path(arguments[0]), int(arguments[1]), int(arguments[2])
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    config = msgspec.json.decode((folder / "runtime.json").read_bytes(), type=Config)
+    logs.begin(as_json=config.json_logs)
+    _be_calm()
     listening = socket.socket(fileno=descriptor)
     listening.setblocking(False)
 
     async def work() -> int:
-        return await Worker(folder, number, listening).run()
+        return await Worker(folder, number, listening, config).run()
 
     try:
         if sys.platform != "win32":

@@ -5,56 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from tarmac.core.errors import Damaged
-from tarmac.formats import arrays, engines
+from tarmac.formats import engines
 from tarmac.formats.engines import Form
-from tarmac.formats.package import About, Sealed
-from tarmac.formats.signature import PREDICTION, PROBABILITIES, Signature
+from tarmac.formats.models import Model
+from tarmac.formats.package import Sealed
 from tarmac.formats.trust import Trust
 from tarmac.workspace import Workspace, connect, packages
-
-if TYPE_CHECKING:
-    from tarmac.formats.engines.predictor import Predictor
-
-
-class Model:
-    """A model that is ready to predict."""
-
-    def __init__(self, name: str, sealed: Sealed, predictor: Predictor) -> None:
-        self.name = name
-        self.about: About = sealed.about
-        self.digest = sealed.digest
-        self.folder = sealed.folder
-        self.predictor = predictor
-
-    @property
-    def signature(self) -> Signature | None:
-        return self.predictor.signature
-
-    @property
-    def form(self) -> str:
-        """`compiled`, the form that was proved to be equal, or `native`."""
-        return self.predictor.form
-
-    def predict(self, data: Any) -> Any:
-        """The model's answer to rows: a table, an array, a list; refused with a reason if they do not fit."""
-        found = self._ask(data, PREDICTION)
-        return found[PREDICTION] if set(found) == {PREDICTION} else found.get(PREDICTION, found)
-
-    def predict_proba(self, data: Any) -> Any:
-        """Of a classifier, the probability of each class; None where the model does not tell."""
-        return self._ask(data, None).get(PROBABILITIES)
-
-    def _ask(self, data: Any, only: str | None) -> Any:
-        signature = self.signature
-        if signature is None:
-            return arrays.outputs(self.predictor.call(data), PREDICTION)
-        return self.predictor.predict(arrays.accept(data, signature), only=only)
-
-    def __repr__(self) -> str:
-        return f"<model {self.name}: {self.about.kind}, {self.form}, {self.digest[:12]}>"
 
 
 def load_model(

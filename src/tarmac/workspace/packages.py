@@ -14,6 +14,7 @@ import msgspec
 from tarmac.core.errors import Conflict, Invalid, TarmacError, bounded
 from tarmac.core.ids import short, time_ordered
 from tarmac.core.settings import Settings
+from tarmac.formats import contract as contracts
 from tarmac.formats import packing, probe, trust
 from tarmac.formats.package import ABOUT, COMPILED, MLMODEL, Sealed, is_package
 from tarmac.formats.packing import DESCRIPTION, Draft
@@ -79,10 +80,17 @@ def _probed(folder: Path, draft: Draft, python: str, alive: Callable[[], None]) 
 
 
 def add(
-    workspace: Workspace, name: str, source: Path, *, example: Path | None = None, run_it: bool = False, **version: Any
+    workspace: Workspace,
+    name: str,
+    source: Path,
+    *,
+    example: Path | None = None,
+    contract: Path | None = None,
+    run_it: bool = False,
+    **version: Any,
 ) -> Version:
     """A model that lies on this machine, packaged and added. Nothing of it is run, unless it is trusted or cannot
-    carry code."""
+    carry code. A contract travels with it, and is asked of each row when it is served."""
     with tempfile.TemporaryDirectory(prefix="tarmac-package-") as place:
         folder = Path(place) / "package"
         folder.mkdir()
@@ -92,6 +100,9 @@ def add(
         else:
             draft = packing.of_path(source, folder, name=name)
             draft.about = msgspec.structs.replace(draft.about, name=name)
+            if contract is not None:
+                kept = {"toml": contracts.dumps(contracts.load(contract))}
+                draft.about = msgspec.structs.replace(draft.about, contract=kept)
             if example is not None:
                 draft.example = describe(read_example(example))
                 shown = draft.about.signature or infer(draft.example)
