@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -28,9 +28,31 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Packages that are trusted, whoever made them."""
 
 
+class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pipeline by name: `entry` is `module:function`."""
+
+    entry: Annotated[str, msgspec.Meta(pattern=r"^[\w.]+:[\w.]+$(?!\n)", description="module:function")]
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something outside that steps talk to. The secret is a reference (env:, file:, keyring:), never the value."""
+
+    kind: str = ""
+    url: str = ""
+    user: str = ""
+    secret: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^$|^(env|file|keyring):.+$(?!\n)", description="env:NAME, file:PATH or keyring:SERVICE/USER"
+        ),
+    ] = ""
+
+
 class ProjectFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     project: Project = Project()
     trust: Trust = Trust()
+    pipelines: dict[str, Pipeline] = {}
+    connections: dict[str, Connection] = {}
 
 
 def find(start: Path) -> Path | None:

@@ -1,0 +1,550 @@
+"""A run of a pipeline: steps are started as soon as what they need is there, reused where nothing has changed, and
+what comes of them is kept beside. One thread drives; steps run where the executor runs them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
+
+from tarmac.core.clock import now
+from tarmac.core.errors import Invalid, TarmacError, bounded
+from tarmac.core.ids import time_ordered
+from tarmac.flow import connections, needs, plan, typed
+from tarmac.flow.executors import Executor, Fault, Outcome, Task
+from tarmac.flow.executors.work import Here
+from tarmac.flow.fetching import Gone, Results
+from tarmac.flow.graph import Each, Graph, Handle, Node, call, filled, handles_in, source_of
+from tarmac.flow.handing import Hands
+from tarmac.flow.items import Many
+from tarmac.flow.keeping import Keeper
+from tarmac.flow.keys import Codes, as_declared, shown
+from tarmac.flow.operations import NewStep
+from tarmac.flow.plan import Looked, Looking, whole_digest
+from tarmac.flow.records import CodePart, Done, MadeOf, Output, StepResult, StepRun
+
+LOOK_SECONDS = 0.5
+LOG_SECONDS = 1.0
+Watcher = Callable[[str, Node, Any], None]
+
+
+class StepFailed(TarmacError):
+    """A step of a pipeline did not come to its end."""
+
+    code = "step_failed"
+    status = 422
+
+
+class Running:
+    """A step that has been given to the executor."""
+
+    __slots__ = ("deadline", "logged", "looked", "node", "run", "started", "started_at", "why")
+
+    def __init__(self, node: Node, looked: Looked | None, run: str, why: str) -> None:
+        self.node = node
+        self.looked = looked
+        self.run = run
+        self.why = why
+        self.started = time.monotonic()
+        self.started_at = now()
+        self.deadline = self.started + node.step.options.timeout if node.step.options.timeout else None
+        self.logged = 0
+
+
+class Execution:
+    """One run."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        results: Results,
+        codes: Codes,
+        executor: Executor,
+        keeper: Keeper,
+        run: str,
+        watch: Watcher | None = None,
+    ) -> None:
+        self.graph = graph
+        self.done: dict[Node, Done] = {}
+        self.outputs: dict[Node, list[Output]] = {}
+        self.steps: dict[Node, StepRun] = {}
+        self._looking = Looking(graph, results, codes)
+        self._results = results
+        self._codes = codes
+        self._executor = executor
+        self._keeper = keeper
+        self._run = run
+        self._watch = watch or (lambda what, node, more: None)
+        self._hands = Hands(results)
+        self._after = needs.consumers(graph)
+        self._number = {node: index for index, node in enumerate(graph.nodes)}
+        self._wanted: set[Node] = set()
+        self._waiting: dict[Node, int] = {}
+        self._ready: deque[Node] = deque()
+        self._running: dict[str, Running] = {}
+        self._many: dict[Node, Many] = {}
+        self._unknown: set[Node] = set()
+        """Steps whose result has no digest: it is only in memory, and what comes after cannot be looked up."""
+        self._chosen: dict[Node, bool] = {}
+        self._failure: tuple[Node, Fault] | None = None
+        self._used = 0.0
+
+    def go(self) -> None:
+        """To the end, or to the first failure; what runs then is waited for."""
+        self._want(needs.unconditional(self.graph, self._after))
+        try:
+            while self._ready or self._running:
+                while self._ready and self._failure is None and self._room():
+                    self._begin(self._ready.popleft())
+                if self._failure is not None and not self._running:
+                    break
+                if self._running:
+                    self._hear()
+                if self._keeper.failed is not None:
+                    raise self._keeper.failed
+        except BaseException:
+            self._give_up()
+            raise
+        if self._failure is not None:
+            node, fault = self._failure
+            raise StepFailed(
+                f"step `{node.name}` failed: {fault.kind}: {fault.message}"
+                + (f" ({fault.where})" if fault.where else ""),
+                hint="mend it and run again: what is done is reused",
+                detail={"step": node.name, "where": fault.where, "traceback": fault.traceback, "run": self._run},
+            )
+
+    def result(self) -> Any:
+        """What the pipeline returned."""
+        return filled(self.graph.result, lambda node, part: self._value(node, part))
+
+    # -------------------------------------------------------------------------------------------------- what is ready
+
+    def _want(self, nodes: list[Node]) -> None:
+        """These are needed, and so is what they need."""
+        todo = list(nodes)
+        fresh: list[Node] = []
+        while todo:
+            node = todo.pop()
+            if node in self._wanted:
+                continue
+            self._wanted.add(node)
+            fresh.append(node)
+            todo += self._needed_by(node)
+        for node in sorted(fresh, key=self._number.__getitem__):
+            self._waiting[node] = sum(before not in self.done for before in self._needed_by(node))
+            if not self._waiting[node]:
+                self._ready.append(node)
+
+    def _needed_by(self, node: Node) -> list[Node]:
+        if not node.choice:
+            return node.before
+        condition = needs.condition_of(node)
+        return [condition] if condition is not None else []
+
+    def _settle(self, node: Node, done: Done) -> None:
+        self.done[node] = done
+        for after in dict.fromkeys(self._after[node]):
+            if after not in self._wanted or after in self.done:
+                continue
+            if after.choice and after in self._chosen:
+                if all(one in self.done for one in needs.chosen_nodes(after, self._chosen[after])):
+                    self._conclude(after)
+            elif node in self._needed_by(after):
+                self._waiting[after] -= 1
+                if not self._waiting[after]:
+                    self._ready.append(after)
+
+    def _room(self) -> bool:
+        """Whether another step fits beside those that run."""
+        return not self._running or self._used + self._ready[0].step.options.cpu <= self._executor.slots
+
+    # ------------------------------------------------------------------------------------------------------ beginning
+
+    def _begin(self, node: Node) -> None:
+        if node in self.done:
+            return
+        if node.choice:
+            self._choose(node)
+            return
+        try:
+            looked = self._look(node)
+        except Gone as gone:
+            self._redo(node, str(gone))
+            return
+        if looked is not None and looked.result is not None:
+            self._reuse(node, looked)
+            return
+        why = self._why(node, looked)
+        if node.each is not None and looked is not None:
+            self._many[node] = Many(node, looked, self._results, self._keeper)
+            if not self._many[node].missing:
+                self._all_items(node, self._many[node])
+                return
+        self._submit(node, looked, why)
+
+    def _look(self, node: Node) -> Looked | None:
+        """The key of a step; None where something it is given has no digest."""
+        items = None
+        if node.each is not None and isinstance(node.arguments[node.each].items, Handle):
+            items = self._value(*source_of(node.arguments[node.each].items))
+            if not isinstance(items, (list, tuple)):
+                raise Invalid(
+                    f"{node.line}`each` of step `{node.name}` was given no list, but `{type(items).__name__}`"
+                )
+        if any(before in self._unknown for before in node.before):
+            return None
+        return self._looking.look(node, self.outputs, items)
+
+    def _why(self, node: Node, looked: Looked | None) -> str:
+        if looked is None:
+            return "what it is given is not kept"
+        if not node.step.options.cache:
+            return "it is run every time"
+        from tarmac.flow import explaining
+
+        before = self._results.newest(node.name)
+        return "; ".join(explaining.reasons(looked.made, self._codes.of(node.step), before, self._results.texts))
+
+    def _submit(self, node: Node, looked: Looked | None, why: str, run: str = "") -> None:
+        running = Running(node, looked, run or time_ordered(), why)
+        many = self._many.get(node)
+        chunk = many.next_chunk() if many is not None else None
+        task_id = running.run if chunk is None else f"{running.run}-{chunk[0]}"
+        code = self._codes.of(node.step)
+        lent = connections.lent(node)
+        items = chunk[1] if chunk is not None else None
+        if node.each is not None and many is None:  # nothing of it is kept: all at once
+            given = node.arguments[node.each].items
+            items = list(self._value(*source_of(given)) if isinstance(given, Handle) else given)
+        task = Task(
+            id=task_id,
+            node=node.name,
+            function=node.step.function,
+            options=node.step.options,
+            arguments=lambda: self._arguments(node),
+            parts=node.parts,
+            allowed=self._allowed(node),
+            code=frozenset(code.files),
+            items=items,
+            secrets=lent,
+            begin=None,
+        )
+        if run == "":
+            self._announce(running, code.parts)
+            self._used += node.step.options.cpu
+        self._running[task_id] = running
+        self._executor.submit(task)
+
+    def _announce(self, running: Running, parts: Any) -> None:
+        node = running.node
+        self._keeper.code(
+            [CodePart(digest=p.digest, label=p.label, file=p.file, line=p.line, text=p.text) for p in parts.values()]
+        )
+        step = StepRun(
+            node=node.name, step=_reference(node), done="running", why=running.why, run=running.run,
+            started_at=running.started_at,
+        )  # fmt: skip
+        self.steps[node] = step
+        self._keeper.step(
+            NewStep(number=self._number[node], step=step, params=_params(node), used=self._used_things(node)), {}
+        )
+        self._watch("begin", node, running)
+
+    def _used_things(self, node: Node) -> list[str]:
+        """What a step was given, for lineage: the runs that made it, and files."""
+        found = {f"runs/{self.steps[b].run}" for b in self._sources(node) if b in self.steps and self.steps[b].run}
+        for name, value in node.arguments.items():
+            declared = value if isinstance(value, (Handle, Each)) else as_declared(node.step, name, value)
+            if isinstance(declared, PurePath):
+                found.add(f"files/{declared.as_posix()}"[:250])
+        return sorted(found)
+
+    def _sources(self, node: Node) -> list[Node]:
+        """The steps before this one; through a `when` those it has chosen."""
+        found = []
+        for before in node.before:
+            if before.choice and before in self._chosen:
+                found += list(needs.chosen_nodes(before, self._chosen[before]))
+            else:
+                found.append(before)
+        return found
+
+    def _allowed(self, node: Node) -> tuple[str, ...]:
+        found = [str(value) for value in _paths(node)]
+        return (*found, str(self._results.folder))
+
+    def _arguments(self, node: Node) -> tuple[list[Any], dict[str, Any]]:
+        """What the function is called with, taken when it is about to be."""
+        values = {}
+        for name, value in node.arguments.items():
+            if isinstance(value, Each):
+                values[name] = Here
+            else:
+                whole = filled(value, self._take)
+                values[name] = connections.resolved(as_declared(node.step, name, whole) if whole is value else whole)
+        return call(node, values)
+
+    def _take(self, node: Node, part: int | None) -> Any:
+        return self._value(node, part, take=True)
+
+    def _value(self, node: Node, part: int | None, *, take: bool = False) -> Any:
+        """What a node made, or a part of it."""
+        if node.choice and isinstance(side := self._side(node), Handle):
+            above, inner = source_of(side)
+            return self._value(above, inner if part is None else part, take=take)
+        if node.choice:
+            return self._side(node)
+        if node in self._many:
+            return self._many[node].values()
+        count = node.parts or 1
+        if part is None and count > 1:
+            return tuple(self._part(node, index, take=take) for index in range(count))
+        return self._part(node, part or 0, take=take)
+
+    def _part(self, node: Node, index: int, *, take: bool) -> Any:
+        outputs = self.outputs.get(node)
+        output = outputs[index] if outputs else None
+        if take:
+            return self._hands.take(node.name, index, output)
+        here, value = self._hands.peek(node.name, index)
+        return value if here else self._results.value(output) if output is not None else None
+
+    # --------------------------------------------------------------------------------------------------------- choices
+
+    def _choose(self, node: Node) -> None:
+        above, part = source_of(node.arguments["condition"])
+        try:
+            self._chosen[node] = bool(self._value(above, part))
+        except Gone as gone:
+            self._redo_of(above, node, str(gone))
+            return
+        chosen = list(needs.chosen_nodes(node, self._chosen[node]))
+        self._watch("chosen", node, self._chosen[node])
+        self._want(chosen)
+        if all(one in self.done for one in chosen):
+            self._conclude(node)
+
+    def _side(self, node: Node) -> Any:
+        return node.arguments["then" if self._chosen[node] else "otherwise"]
+
+    def _conclude(self, node: Node) -> None:
+        """A `when` is what its chosen side is."""
+        side = self._side(node)
+        if isinstance(side, Handle):
+            above, part = source_of(side)
+            if above in self._unknown:
+                self._unknown.add(node)
+            else:
+                self.outputs[node] = self.outputs[above] if part is None else [self.outputs[above][part]]
+        else:
+            self.outputs[node] = [typed.pack(side, f"{node.line}a side of `when`").output]
+        self._settle(node, "ran")
+
+    # ----------------------------------------------------------------------------------------------------------- ends
+
+    def _reuse(self, node: Node, looked: Looked) -> None:
+        assert looked.result is not None
+        result = looked.result
+        self.outputs[node] = result.outputs
+        if node.each is not None:
+            self._many[node] = Many(node, looked, self._results, self._keeper, whole=True)
+        step = StepRun(
+            node=node.name, step=_reference(node), done="reused", run=result.run, key=result.key, seconds=result.seconds
+        )
+        self.steps[node] = step
+        self._keeper.reused(self._number[node], step)
+        self._watch("reused", node, result)
+        self._settle(node, "reused")
+
+    def _hear(self) -> None:
+        wait = LOOK_SECONDS
+        deadlines = [one.deadline for one in self._running.values() if one.deadline is not None]
+        if deadlines:
+            wait = min(wait, max(0.0, min(deadlines) - time.monotonic()))
+        for outcome in self._executor.next(wait):
+            running = self._running.pop(outcome.id, None)
+            if running is not None:
+                self._ended(running, outcome)
+        moment = time.monotonic()
+        for id, running in list(self._running.items()):
+            if running.deadline is not None and moment >= running.deadline:
+                limit = running.node.step.options.timeout
+                self._executor.stop(id, Fault("TimeoutError", f"it was not done after {limit:g} s"))
+        self._watch("tick", None, None)  # type: ignore[arg-type]
+
+    def _ended(self, running: Running, outcome: Outcome) -> None:
+        node = running.node
+        many = self._many.get(node)
+        if outcome.log:
+            self._keeper.log(running.run, outcome.log)
+        if outcome.fault is not None:
+            self._used -= node.step.options.cpu
+            self._failed(running, outcome)
+            return
+        if many is not None:
+            many.take_in(outcome)
+            if many.missing and self._failure is None:
+                self._submit(node, running.looked, running.why, running.run)
+                return
+            self._used -= node.step.options.cpu
+            if not many.missing:
+                self._all_items(node, many, running, outcome)
+            return
+        self._used -= node.step.options.cpu
+        asking = len(self._after[node]) + sum(1 for found, _ in handles_in(self.graph.result) if found is node)
+        packed = outcome.packed
+        for index, value in enumerate(outcome.values or [None] * len(packed)):
+            self._hands.hold(node.name, index, value, packed[index] if packed else None, asking)
+        if packed:
+            self.outputs[node] = outcome.outputs
+        else:
+            self._unknown.add(node)
+        blobs = {digest: data for one in packed for digest, data in one.blobs.items()}
+        self._keep(running, outcome, self._not_kept(node, running.looked, outcome), blobs)
+        self._settle(node, "ran")
+
+    def _not_kept(self, node: Node, looked: Looked | None, outcome: Outcome) -> str:
+        """Why the result of a step is not to be found again, if it is not."""
+        if not node.step.options.cache:
+            return "is run every time: cache=False"
+        if looked is None:
+            return "was given what is not kept"
+        if outcome.undeclared:
+            return "; ".join(outcome.undeclared)
+        return ""
+
+    def _keep(
+        self,
+        running: Running,
+        outcome: Outcome,
+        not_kept: str,
+        blobs: dict[str, Any],
+        outputs: list[Output] | None = None,
+    ) -> None:
+        node, looked = running.node, running.looked
+        result = None
+        if looked is not None:
+            result = StepResult(
+                key=looked.key, pipeline=self.graph.pipeline, node=node.name, step=_reference(node), run=running.run,
+                actor="", outputs=[] if not_kept else (outputs or outcome.outputs), made_of=looked.made,
+                seconds=round(outcome.seconds, 6), not_kept=not_kept,
+            )  # fmt: skip
+        step = StepRun(
+            node=node.name, step=_reference(node), done="ran", why=running.why, run=running.run,
+            key=looked.key if looked is not None else "", seconds=round(outcome.seconds, 6),
+            started_at=running.started_at,
+        )  # fmt: skip
+        self.steps[node] = step
+        metrics = {"seconds": outcome.seconds, "cpu_seconds": outcome.cpu_seconds, "memory": float(outcome.memory)}
+        if outcome.attempts > 1:
+            metrics["attempts"] = float(outcome.attempts)
+        self._keeper.step(
+            NewStep(
+                number=self._number[node], step=step, status="finished", ended_at=now(), params=_params(node),
+                metrics=metrics, used=self._used_things(node), result=result,
+            ),
+            {} if not_kept else blobs,
+        )  # fmt: skip
+        self._watch("ended", node, (outcome, not_kept))
+
+    def _all_items(
+        self, node: Node, many: Many, running: Running | None = None, outcome: Outcome | None = None
+    ) -> None:
+        """Every item has its result: so has the step."""
+        looked = many.looked
+        running = running or Running(node, looked, time_ordered(), "items are gone, or in another order")
+        if outcome is None:
+            self._announce(running, self._codes.of(node.step).parts)
+        total = Outcome(running.run, seconds=many.seconds, cpu_seconds=many.cpu_seconds, undeclared=many.undeclared)
+        total.memory = outcome.memory if outcome is not None else 0
+        self.outputs[node] = [many.output()]
+        many.finish()
+        self._keep(running, total, self._not_kept(node, looked, total), {}, self.outputs[node])
+        self._settle(node, "ran")
+
+    def _failed(self, running: Running, outcome: Outcome) -> None:
+        node, fault = running.node, outcome.fault
+        assert fault is not None
+        step = StepRun(
+            node=node.name, step=_reference(node), done="failed", why=f"{fault.kind}: {bounded(fault.message, 500)}",
+            run=running.run, seconds=round(outcome.seconds, 6), started_at=running.started_at,
+        )  # fmt: skip
+        self.steps[node] = step
+        if fault.traceback:
+            self._keeper.log(running.run, outcome.log + fault.traceback)
+        metrics = {"seconds": outcome.seconds, "cpu_seconds": outcome.cpu_seconds, "attempts": float(outcome.attempts)}
+        self._keeper.step(
+            NewStep(
+                number=self._number[node], step=step, status="failed", ended_at=now(), params=_params(node),
+                metrics=metrics, used=self._used_things(node),
+            ),
+            {},
+        )  # fmt: skip
+        self.done[node] = "failed"
+        if self._failure is None:
+            self._failure = node, fault
+        self._watch("failed", node, (outcome, fault))
+
+    def _give_up(self) -> None:
+        """Somebody stops us: what still runs is left."""
+        for id, running in list(self._running.items()):
+            self._executor.stop(id, Fault("Cancelled", "it was stopped"))
+            node = running.node
+            step = StepRun(
+                node=node.name, step=_reference(node), done="failed", why="it was stopped", run=running.run,
+                started_at=running.started_at,
+            )  # fmt: skip
+            self.steps[node] = step
+            self._keeper.step(NewStep(number=self._number[node], step=step, status="killed", ended_at=now()), {})
+
+    # --------------------------------------------------------------------------------------------- results that are gone
+
+    def _redo(self, node: Node, why: str) -> None:
+        """Something a step needs to be looked at is gone: whatever is before it is made again."""
+        for before in node.before:
+            if self.done.get(before) == "reused":
+                self._redo_of(before, node, why)
+                return
+        raise Invalid(f"what step `{node.name}` needs is not there any more: {why}")
+
+    def _redo_of(self, gone: Node, asking: Node, why: str) -> None:
+        """Make a reused result again, and then go on with who asked."""
+        self.done.pop(gone, None)
+        self.outputs.pop(gone, None)
+        self._many.pop(gone, None)
+        self._waiting[asking] = 1
+        looked = self._look(gone)
+        if looked is not None:
+            self._results.forget(looked.key)
+            looked.result = None
+        self._submit(gone, looked, f"its result is gone: {why}")
+
+
+def _reference(node: Node) -> str:
+    return f"{node.step.function.__module__}:{node.step.function.__qualname__}"
+
+
+def _paths(node: Node) -> list[Any]:
+    found = []
+    for name, value in node.arguments.items():
+        values = value.items if isinstance(value, Each) and not isinstance(value.items, Handle) else [value]
+        for one in values:
+            plain = one if isinstance(one, (Handle, Each)) else as_declared(node.step, name, one)
+            if isinstance(plain, PurePath):
+                found.append(plain)
+    return found
+
+
+def _params(node: Node) -> dict[str, str]:
+    """Plain arguments, as params of the step's run."""
+    found = {}
+    for name, value in node.arguments.items():
+        if not isinstance(value, (Handle, Each)) and not any(True for _ in handles_in(value)):
+            found[name[:250]] = shown(name, value)
+    return found
+
+
+__all__ = ["Execution", "MadeOf", "StepFailed", "plan", "whole_digest"]
