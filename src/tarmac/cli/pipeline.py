@@ -14,6 +14,7 @@ import click
 from tarmac.cli.common import opened
 from tarmac.core import project_file
 from tarmac.core.errors import Invalid, NotFound, TarmacError, bounded, nearest
+from tarmac.flow.records import Mark
 
 MARKS = {"run": ("●", "yellow"), "reuse": ("✓", "green"), "depends": ("◌", "cyan"), "skip": ("–", "bright_black")}
 
@@ -227,7 +228,10 @@ def summary(plan: Any) -> str:
     from tarmac.flow.plan import counted
 
     count = counted(plan.steps)
-    texts = [f"{count[mark]} {word}" for mark, word in (("run", "to run"), ("depends", "depend on what comes out"), ("reuse", "to reuse"), ("skip", "left out")) if mark in count]  # fmt: skip
+    words: dict[Mark, str] = {
+        "run": "to run", "depends": "depend on what comes out", "reuse": "to reuse", "skip": "left out",
+    }  # fmt: skip
+    texts = [f"{count[mark]} {word}" for mark, word in words.items() if mark in count]
     expected = (
         f"; about {_seconds(plan.seconds)} of work" if plan.seconds and ("run" in count or "depends" in count) else ""
     )

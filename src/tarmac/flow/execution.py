@@ -118,7 +118,7 @@ class Execution:
 
     def result(self) -> Any:
         """What the pipeline returned."""
-        return filled(self.graph.result, lambda node, part: self._value(node, part))
+        return filled(self.graph.result, self._value)
 
     # -------------------------------------------------------------------------------------------------- what is ready
 
@@ -500,7 +500,7 @@ class Execution:
             self.steps[node] = step
             self._keeper.step(NewStep(number=self._number[node], step=step, status="killed", ended_at=now()), {})
 
-    # --------------------------------------------------------------------------------------------- results that are gone
+    # ------------------------------------------------------------------------------------------- results that are gone
 
     def _redo(self, node: Node, why: str) -> None:
         """Something a step needs to be looked at is gone: whatever is before it is made again."""

@@ -11,6 +11,7 @@ from tarmac.flow.source import Closure, Part
 
 Texts = Callable[[list[str]], dict[str, CodePart]]
 MOST = 6
+ASKED = "asked: "
 
 
 def reasons(made: MadeOf, code: Closure, before: StepResult | None, texts: Texts) -> list[str]:
@@ -30,7 +31,7 @@ def reasons(made: MadeOf, code: Closure, before: StepResult | None, texts: Texts
 
 
 def _not_kept(why: str) -> str:
-    return why if why.startswith("it ") or why.startswith("`") else f"its result was not kept: it {why}"
+    return why if why.startswith(("it ", "`")) else f"its result was not kept: it {why}"
 
 
 def _steps(made: MadeOf, old: MadeOf) -> list[str]:
@@ -146,15 +147,14 @@ def _files(made: MadeOf, old: MadeOf) -> list[str]:
 
 
 def _packages(made: MadeOf, old: MadeOf) -> list[str]:
-    return [
-        f"{name} was {before or 'not used'}, is {now or 'not used'}"
-        for name, before, now in _differences(made.packages, old.packages)
-        if not name.startswith("asked: ")
-    ] + [
-        f"it asks for {name.removeprefix('asked: ')}" if name in made.packages else f"it asked for {name.removeprefix('asked: ')}"
-        for name in sorted(made.packages.keys() ^ old.packages.keys())
-        if name.startswith("asked: ")
-    ]  # fmt: skip
+    found = []
+    for name, before, now in _differences(made.packages, old.packages):
+        found.append(f"{name} was {before or 'not used'}, is {now or 'not used'}")
+    for name in sorted(made.packages.keys() ^ old.packages.keys()):
+        if name.startswith(ASKED):
+            how = "asks" if name in made.packages else "does not ask"
+            found.append(f"it {how} for {name.removeprefix(ASKED)}" + (" any more" if how != "asks" else " now"))
+    return found
 
 
 def _env(made: MadeOf, old: MadeOf) -> list[str]:

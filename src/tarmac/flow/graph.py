@@ -51,12 +51,10 @@ class Handle:
         self._refuse(f"asked for `.{bounded(name, 40)}`")
 
     def _refuse(self, how: str, hint: str = "do it inside a step: there the value is known") -> NoReturn:
-        where = ""
         frame = sys._getframe(1)  # noqa: SLF001 - the one way to know who asked
-        while frame is not None and frame.f_code.co_filename == __file__:
-            frame = frame.f_back  # type: ignore[assignment]
-        if frame is not None:
-            where = f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}: "
+        while frame.f_code.co_filename == __file__ and frame.f_back is not None:
+            frame = frame.f_back
+        where = f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}: "
         raise Invalid(
             f"{where}what `{self._node.name}` makes is not known while the pipeline is put together, "
             f"and it is {how} here",
@@ -229,9 +227,7 @@ def call(node: Node, values: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]
     for name, value in values.items():
         if name.startswith("**"):
             kwargs[name[2:]] = value
-        elif name.startswith("*"):
-            args.append(value)
-        elif int(node.step.signature.parameters[name].kind) in positional and not kwargs:
+        elif name.startswith("*") or (int(node.step.signature.parameters[name].kind) in positional and not kwargs):
             args.append(value)
         else:
             kwargs[name] = value

@@ -177,7 +177,7 @@ class Keeper:
     def _requests(self, gathered: Gathered) -> list[RecordSteps]:
         """Each small enough to be sent."""
         made: list[RecordSteps] = []
-        steps, size = [], 0
+        steps, size = list[NewStep](), 0
         for new in gathered.steps.values():
             weight = 2000 + (len(msgspec.json.encode(new.result)) if new.result is not None else 0)
             if size + weight > LARGEST_BATCH:
@@ -210,7 +210,7 @@ class Keeper:
                 found = self._door.put(blobs[digest])
                 if found != digest:
                     raise Conflict(
-                        f"{blobs[digest]} was changed while it was being kept",
+                        f"{blobs[digest]!s} was changed while it was being kept",
                         hint="a step that returns a file must leave it as it is",
                     )
 

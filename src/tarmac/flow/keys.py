@@ -129,7 +129,7 @@ def _reads(step: Step[..., Any]) -> dict[str, str]:
     found = {}
     for pattern in step.options.reads:
         paths = sorted(Path().glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
-        found[pattern] = "" if not paths else ""
+        found[pattern] = ""  # also one that matches nothing yet
         for path in paths:
             if path.is_file():
                 found[path.as_posix()] = typed.digest_of(path, f"`{path}`")[: source.DIGITS]

@@ -39,8 +39,8 @@ class Pipeline(Generic[P, R]):
         if graph is None:
             return self.function(*args, **kwargs)
         if self.name in graph.inside or graph.pipeline == self.name:
-            round = " → ".join([graph.pipeline, *graph.inside, self.name])
-            raise Invalid(f"a cycle: {round}", hint="a pipeline cannot be a part of itself")
+            circle = " → ".join([graph.pipeline, *graph.inside, self.name])
+            raise Invalid(f"a cycle: {circle}", hint="a pipeline cannot be a part of itself")
         graph.inside.append(self.name)
         try:
             return self.function(*args, **kwargs)

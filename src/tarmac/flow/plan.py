@@ -170,7 +170,8 @@ def _items(node: Node, outputs: dict[Node, list[Output]], looking: Looking) -> l
     if not isinstance(given.items, Handle):
         return None
     above, part = source_of(given.items)
-    return value_of(looking.results, outputs[above], part)
+    items: list[Any] = value_of(looking.results, outputs[above], part)
+    return items
 
 
 def value_of(results: Results, outputs: list[Output], part: int | None) -> Any:

@@ -13,7 +13,10 @@ from tarmac.store.blobs import rows as blobs
 from tarmac.store.records import File
 from tarmac.store.sql import Reader, Row, Tx
 
-RESULT = "SELECT id, pipeline, node, step, run, actor, outputs, made_of, seconds, created_at, used_at, not_kept FROM step_results"
+RESULT = (
+    "SELECT id, pipeline, node, step, run, actor, outputs, made_of, seconds, created_at, used_at, not_kept "
+    "FROM step_results"
+)
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 _outputs = msgspec.json.Decoder(list[Output]).decode

@@ -10,7 +10,7 @@ from tarmac.core.operation import handles
 from tarmac.flow import operations as ops
 from tarmac.flow import queries_results as queries
 from tarmac.flow import typed
-from tarmac.flow.records import Item, StepRun
+from tarmac.flow.records import Item, StepResult, StepRun
 from tarmac.store import manifests
 from tarmac.store.lineage import link
 from tarmac.store.records import File
@@ -107,7 +107,7 @@ def _missing(request: ops.RecordSteps, tx: Tx) -> list[str]:
     return manifests.absent(tx, files) if files else []
 
 
-def _result_files(result: ops.StepResult) -> list[File]:
+def _result_files(result: StepResult) -> list[File]:
     parts = [(number, file) for number, output in enumerate(result.outputs) for file in typed.files_of(output)]
     return [msgspec.structs.replace(file, path=f"{number}/{file.path}") for number, file in parts]
 

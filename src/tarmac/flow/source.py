@@ -75,9 +75,7 @@ def _foreign() -> tuple[str, ...]:
 @lru_cache(maxsize=4096)
 def is_ours(file: str) -> bool:
     """Whether a file is the project's own: neither Python's nor installed."""
-    return not (
-        file.startswith(_foreign()) or "/site-packages/" in file or "/dist-packages/" in file or file.startswith("<")
-    )
+    return not (file.startswith((*_foreign(), "<")) or "/site-packages/" in file or "/dist-packages/" in file)
 
 
 @lru_cache(maxsize=1024)
@@ -408,7 +406,7 @@ class Names(ast.NodeVisitor):
         self._scopes: list[set[str]] = []
         self._package = module.name if Path(module.file).name == "__init__.py" else module.name.rpartition(".")[0]
 
-    def visit_FunctionDef(self, node: Function) -> None:  # noqa: N802 - as ast calls it
+    def visit_FunctionDef(self, node: Function) -> None:
         for outside in (*node.decorator_list, *node.args.defaults, *(d for d in node.args.kw_defaults if d)):
             self.visit(outside)
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
@@ -424,7 +422,7 @@ class Names(ast.NodeVisitor):
 
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
 
-    def visit_Lambda(self, node: ast.Lambda) -> None:  # noqa: N802
+    def visit_Lambda(self, node: ast.Lambda) -> None:
         args = node.args
         for default in (*args.defaults, *(d for d in args.kw_defaults if d)):
             self.visit(default)
@@ -433,7 +431,7 @@ class Names(ast.NodeVisitor):
         self.visit(node.body)
         self._scopes.pop()
 
-    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:  # noqa: N802
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
         found, stars = imported(node, self._package)
         self.imports.update(found)
         # what is taken in whole by an inner import is used, as far as anybody can tell
@@ -445,14 +443,14 @@ class Names(ast.NodeVisitor):
 
     visit_ImportFrom = visit_Import  # noqa: N815
 
-    def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> None:
         chain = _chain(node)
         if chain:
             self._use(chain)
         else:
             self.generic_visit(node)
 
-    def visit_Name(self, node: ast.Name) -> None:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Load):
             self._use((node.id,))
 
@@ -474,9 +472,9 @@ def _locals(body: list[ast.stmt]) -> set[str]:
             outer.update(node.names)
         elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             bound.add(node.id)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            bound.add(node.name)
-        elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
+        elif (isinstance(node, ast.ExceptHandler) and node.name) or (
+            isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name
+        ):
             bound.add(node.name)
         if not isinstance(node, ast.Lambda):
             todo.extend(ast.iter_child_nodes(node))

@@ -61,7 +61,7 @@ class Step(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         graph = building.current()
         if graph is None:
-            return _at_once(self.function, args, kwargs)
+            return _at_once(self.function, args, kwargs)  # type: ignore[no-any-return]
         handle: Any = graph.add(self, args, kwargs)
         return handle  # type: ignore[no-any-return]
 

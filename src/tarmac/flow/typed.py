@@ -106,7 +106,7 @@ def unpack(output: Output, fetch: Fetch, placed: Placed) -> Any:
         one = output.leaves[number]
         if one.codec in ("file", "folder"):
             return placed(one)
-        data = one.inline if one.inline else fetch(one.files[0].digest)
+        data = one.inline or fetch(one.files[0].digest)
         return DECODERS[one.codec](data)
 
     return plain.decode(root, leaf)

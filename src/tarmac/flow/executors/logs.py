@@ -116,7 +116,7 @@ def installed() -> Iterator[None]:
     with _installing:
         _users += 1
         if _users == 1:
-            sys.stdout, sys.stderr = _Stream(sys.stdout), _Stream(sys.stderr)  # type: ignore[assignment]
+            sys.stdout, sys.stderr = _Stream(sys.stdout), _Stream(sys.stderr)
     try:
         yield
     finally:

@@ -90,9 +90,11 @@ class Watch:
         self.note(f"reads the file {short(name)}", frame)
 
     def variable(self, name: str, frame: FrameType | None) -> None:
-        if name not in self._env and frame is not None and source.is_ours(frame.f_code.co_filename):
-            if not frame.f_code.co_filename.startswith(OURS) and not _importing(frame):
-                self.note(f"reads the variable {name}", frame)
+        if name in self._env or frame is None or _importing(frame):
+            return
+        file = frame.f_code.co_filename
+        if source.is_ours(file) and not file.startswith(OURS):
+            self.note(f"reads the variable {name}", frame)
 
     def connected(self, address: Any) -> None:
         if self._network or not isinstance(address, tuple):
@@ -162,7 +164,7 @@ def _beyond_python(frame: FrameType | None) -> FrameType | None:
 
 def short(file: str) -> str:
     here = os.getcwd() + os.sep  # noqa: PTH109
-    return file[len(here) :] if file.startswith(here) else file
+    return file.removeprefix(here)
 
 
 # ----------------------------------------------------------------------------------------------------------- the hook
@@ -236,7 +238,7 @@ def _install() -> None:
                     watch.variable(key, frame)
             return asked(self, key)
 
-        environ.__getitem__ = noting  # type: ignore[method-assign, assignment]
+        environ.__getitem__ = noting  # type: ignore[method-assign]
         sys.addaudithook(_hook)
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from tarmac.core.errors import Cancelled, TarmacError, bounded
 from tarmac.flow import building, typed
-from tarmac.flow.executors import Fault, Outcome, Task
-from tarmac.flow.executors import logs, watching
+from tarmac.flow.executors import Fault, Outcome, Task, logs, watching
 
 LONGEST_TRACEBACK = 20_000
 
