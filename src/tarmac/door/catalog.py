@@ -28,6 +28,16 @@ def handlers() -> dict[str, Handler]:
     return HANDLERS
 
 
+def handler(spec: Spec) -> Handler:
+    """An operation's handler; imports its stage and no other."""
+    found = HANDLERS.get(spec.name)
+    if found is None:
+        stage = spec.request.__module__.removesuffix(".operations")
+        import_module(f"{stage}.handlers")
+        found = HANDLERS[spec.name]
+    return found
+
+
 def find(name: str) -> Spec:
     spec = operations().get(name)
     if spec is None:

@@ -17,7 +17,7 @@ from tarmac.flow.executors import Executor, Fault, Outcome, Task
 from tarmac.flow.executors.work import Here
 from tarmac.flow.fetching import Gone, Results
 from tarmac.flow.graph import Each, Graph, Handle, Node, call, filled, handles_in, source_of
-from tarmac.flow.handing import Hands
+from tarmac.flow.handing import NOTHING, Hands
 from tarmac.flow.items import Many
 from tarmac.flow.keeping import Keeper
 from tarmac.flow.keys import Codes, as_declared, shown
@@ -26,7 +26,9 @@ from tarmac.flow.plan import Looked, Looking, whole_digest
 from tarmac.flow.records import CodePart, Done, MadeOf, Output, StepResult, StepRun
 
 LOOK_SECONDS = 0.5
-LOG_SECONDS = 1.0
+HELD_SECONDS = 1.0
+"""How long a step must have kept others from the interpreter to be worth a process the next time."""
+MOST_LOSSES = 2
 Watcher = Callable[[str, Node, Any], None]
 
 
@@ -40,7 +42,7 @@ class StepFailed(TarmacError):
 class Running:
     """A step that has been given to the executor."""
 
-    __slots__ = ("deadline", "logged", "looked", "node", "run", "started", "started_at", "why")
+    __slots__ = ("deadline", "looked", "losses", "node", "run", "started", "started_at", "why")
 
     def __init__(self, node: Node, looked: Looked | None, run: str, why: str) -> None:
         self.node = node
@@ -50,7 +52,7 @@ class Running:
         self.started = time.monotonic()
         self.started_at = now()
         self.deadline = self.started + node.step.options.timeout if node.step.options.timeout else None
-        self.logged = 0
+        self.losses = 0
 
 
 class Execution:
@@ -89,6 +91,7 @@ class Execution:
         """Steps whose result has no digest: it is only in memory, and what comes after cannot be looked up."""
         self._chosen: dict[Node, bool] = {}
         self._failure: tuple[Node, Fault] | None = None
+        self._returned = {node for node, _ in handles_in(graph.result)}
         self._used = 0.0
 
     def go(self) -> None:
@@ -112,7 +115,7 @@ class Execution:
             raise StepFailed(
                 f"step `{node.name}` failed: {fault.kind}: {fault.message}"
                 + (f" ({fault.where})" if fault.where else ""),
-                hint="mend it and run again: what is done is reused",
+                hint=fault.hint or "mend it and run again: what is done is reused",
                 detail={"step": node.name, "where": fault.where, "traceback": fault.traceback, "run": self._run},
             )
 
@@ -146,6 +149,9 @@ class Execution:
 
     def _settle(self, node: Node, done: Done) -> None:
         self.done[node] = done
+        for before in node.before:
+            if before not in self._returned and all(one in self.done and not one.choice for one in self._after[before]):
+                self._hands.release(before.name, before.parts or 1)
         for after in dict.fromkeys(self._after[node]):
             if after not in self._wanted or after in self.done:
                 continue
@@ -230,13 +236,22 @@ class Execution:
             code=frozenset(code.files),
             items=items,
             secrets=lent,
-            begin=None,
+            apart=self._apart(node, looked),
         )
         if run == "":
             self._announce(running, code.parts)
             self._used += node.step.options.cpu
         self._running[task_id] = running
         self._executor.submit(task)
+
+    def _apart(self, node: Node, looked: Looked | None) -> bool:
+        """Whether a step should have a process: it is said so, or it held the interpreter for long while others ran."""
+        if node.step.options.executor is not None:
+            return node.step.options.executor == "processes"
+        before = self._results.newest(node.name)
+        if before is None or before.held < HELD_SECONDS or node.step.function.__module__ == "__main__":
+            return False
+        return bool(self._running or self._ready)
 
     def _announce(self, running: Running, parts: Any) -> None:
         node = running.node
@@ -307,10 +322,7 @@ class Execution:
     def _part(self, node: Node, index: int, *, take: bool) -> Any:
         outputs = self.outputs.get(node)
         output = outputs[index] if outputs else None
-        if take:
-            return self._hands.take(node.name, index, output)
-        here, value = self._hands.peek(node.name, index)
-        return value if here else self._results.value(output) if output is not None else None
+        return (self._hands.take if take else self._hands.look)(node.name, index, output)
 
     # --------------------------------------------------------------------------------------------------------- choices
 
@@ -381,6 +393,9 @@ class Execution:
         if outcome.log:
             self._keeper.log(running.run, outcome.log)
         if outcome.fault is not None:
+            if outcome.fault.lost and running.losses < MOST_LOSSES and self._failure is None:
+                self._again(running, outcome)
+                return
             self._used -= node.step.options.cpu
             self._failed(running, outcome)
             return
@@ -396,7 +411,7 @@ class Execution:
         self._used -= node.step.options.cpu
         asking = len(self._after[node]) + sum(1 for found, _ in handles_in(self.graph.result) if found is node)
         packed = outcome.packed
-        for index, value in enumerate(outcome.values or [None] * len(packed)):
+        for index, value in enumerate(outcome.values or [NOTHING] * len(packed)):
             self._hands.hold(node.name, index, value, packed[index] if packed else None, asking)
         if packed:
             self.outputs[node] = outcome.outputs
@@ -405,6 +420,16 @@ class Execution:
         blobs = {digest: data for one in packed for digest, data in one.blobs.items()}
         self._keep(running, outcome, self._not_kept(node, running.looked, outcome), blobs)
         self._settle(node, "ran")
+
+    def _again(self, running: Running, outcome: Outcome) -> None:
+        """Its process is gone: that may be no fault of the step."""
+        assert outcome.fault is not None
+        self._watch("lost", running.node, outcome.fault)
+        losses = running.losses + 1
+        self._submit(running.node, running.looked, running.why, running.run)
+        for one in self._running.values():
+            if one.run == running.run:
+                one.losses = losses
 
     def _not_kept(self, node: Node, looked: Looked | None, outcome: Outcome) -> str:
         """Why the result of a step is not to be found again, if it is not."""
@@ -430,7 +455,7 @@ class Execution:
             result = StepResult(
                 key=looked.key, pipeline=self.graph.pipeline, node=node.name, step=_reference(node), run=running.run,
                 actor="", outputs=[] if not_kept else (outputs or outcome.outputs), made_of=looked.made,
-                seconds=round(outcome.seconds, 6), not_kept=not_kept,
+                seconds=round(outcome.seconds, 6), held=round(outcome.held, 3), not_kept=not_kept,
             )  # fmt: skip
         step = StepRun(
             node=node.name, step=_reference(node), done="ran", why=running.why, run=running.run,

@@ -22,7 +22,7 @@ def reasons(made: MadeOf, code: Closure, before: StepResult | None, texts: Texts
     found = [*_steps(made, old), *_values(made, old), *_code(made, code, old, texts), *_files(made, old)]
     found += _packages(made, old) + _env(made, old)
     if not found and before.not_kept:
-        found = [_not_kept(before.not_kept)]
+        found = [_not_kept(why) for why in before.not_kept.split("; ")]
     if not found and made.step != old.step:
         found = [f"it is another step now: {made.step}, not {old.step}"]
     if len(found) > MOST:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from tarmac.flow import typed
@@ -15,18 +16,17 @@ from tarmac.flow.fetching import Gone, Results
 from tarmac.flow.records import Leaf, Output
 from tarmac.flow.typed import Packed
 
-LARGEST_HELD = 256 * 1024 * 1024
 FIXED = (bool, int, float, complex, str, bytes, type(None))
+NOTHING = object()
 
 
 class Held:
     """One thing that a step returned in this run."""
 
-    __slots__ = ("asking", "has_value", "packed", "value")
+    __slots__ = ("asking", "packed", "value")
 
     def __init__(self, value: Any, packed: Packed | None, asking: int) -> None:
         self.value = value
-        self.has_value = True
         self.packed = packed
         self.asking = asking
 
@@ -40,57 +40,54 @@ class Hands:
         self._lock = threading.Lock()
 
     def hold(self, node: str, part: int, value: Any, packed: Packed | None, asking: int) -> None:
+        """`value` is NOTHING if it is in another process; `packed` is None if it has no bytes."""
         with self._lock:
             self._held[node, part] = Held(value, packed, asking)
 
-    def replaced(self, node: str, part: int, packed: Packed) -> None:
+    def release(self, node: str, parts: int) -> None:
+        """Nobody asks any more."""
         with self._lock:
-            if (held := self._held.get((node, part))) is not None:
-                held.packed = packed
+            for part in range(parts):
+                self._held.pop((node, part), None)
 
     def take(self, node: str, part: int, output: Output | None) -> Any:
-        """The value for one who asks; the last one gets the thing itself."""
+        """The value for one who may change it: the last one to ask gets the thing itself."""
         with self._lock:
             held = self._held.get((node, part))
             if held is not None:
                 held.asking -= 1
-                if is_fixed(held.value):
+                if held.value is not NOTHING and (held.packed is None or is_fixed(held.value)):
                     return held.value
-                if held.asking <= 0:
-                    value = held.value
-                    if held.packed is not None:
-                        del self._held[node, part]
+                if held.value is not NOTHING and held.asking <= 0:
+                    value, held.value = held.value, NOTHING
                     return value
-                packed = held.packed
-            else:
-                packed = None
-        if packed is not None:
-            return self.copy(packed)
-        if output is None:
-            raise Gone(f"what `{node}` made is not there any more")
-        return self._results.value(output)
+        return self._again(node, held, output)
 
-    def copy(self, packed: Packed) -> Any:
-        def fetch(digest: str) -> bytes:
-            data = packed.blobs.get(digest)
-            if isinstance(data, bytes):
-                return data
-            return self._results.fetch(digest)
-
-        def placed(leaf: Leaf) -> Any:
-            for file in leaf.files:
-                path = packed.blobs.get(file.digest)
-                if leaf.codec == "file" and path is not None and not isinstance(path, bytes):
-                    return path
-            return self._results.placed(leaf)
-
-        return typed.unpack(packed.output, fetch, placed)
-
-    def peek(self, node: str, part: int) -> tuple[bool, Any]:
-        """The value if it is here, for one who only looks."""
+    def look(self, node: str, part: int, output: Output | None) -> Any:
+        """The value for one who only reads it."""
         with self._lock:
             held = self._held.get((node, part))
-            return (True, held.value) if held is not None else (False, None)
+            if held is not None and held.value is not NOTHING:
+                return held.value
+        return self._again(node, held, output)
+
+    def _again(self, node: str, held: Held | None, output: Output | None) -> Any:
+        """The value made from its bytes: those that are here, or those that were kept."""
+        if held is None or held.packed is None:
+            if output is None:
+                raise Gone(f"what `{node}` made is not there any more")
+            return self._results.value(output)
+        blobs = held.packed.blobs
+
+        def fetch(digest: str) -> bytes:
+            data = blobs.get(digest)
+            return data if isinstance(data, bytes) else self._results.fetch(digest)
+
+        def placed(leaf: Leaf) -> Path:
+            path = blobs.get(leaf.files[0].digest) if leaf.codec == "file" else None
+            return path if isinstance(path, Path) else self._results.placed(leaf)
+
+        return typed.unpack(held.packed.output, fetch, placed)
 
 
 def is_fixed(value: Any) -> bool:
@@ -101,7 +98,4 @@ def is_fixed(value: Any) -> bool:
     if kind is tuple:
         return len(value) < 1000 and all(is_fixed(item) for item in value)
     top = kind.__module__.partition(".")[0]
-    if top in ("polars", "pyarrow"):
-        library = sys.modules.get(top)
-        return kind in (getattr(library, "DataFrame", None), getattr(library, "Table", None)) and top == "pyarrow"
-    return top == "pathlib"
+    return top == "pathlib" or (top == "pyarrow" and kind is getattr(sys.modules.get("pyarrow"), "Table", None))

@@ -14,7 +14,7 @@ from tarmac.store.records import File
 from tarmac.store.sql import Reader, Row, Tx
 
 RESULT = (
-    "SELECT id, pipeline, node, step, run, actor, outputs, made_of, seconds, created_at, used_at, not_kept "
+    "SELECT id, pipeline, node, step, run, actor, outputs, made_of, seconds, created_at, used_at, not_kept, held "
     "FROM step_results"
 )
 _encode = msgspec.json.Encoder().encode
@@ -91,10 +91,10 @@ def keep(tx: Tx, result: StepResult, files: Sequence[File]) -> list[str]:
     tx.insert(
         "step_results",
         ("project", "id", "pipeline", "node", "step", "run", "actor", "outputs", "made_of", "manifest", "seconds",
-         "created_at", "used_at", "not_kept"),
+         "created_at", "used_at", "not_kept", "held"),
         [(tx.project, result.key, result.pipeline, result.node, result.step, result.run, tx.actor.signature,
           _encode(result.outputs).decode(), _encode(result.made_of).decode(), manifest, result.seconds, tx.now, tx.now,
-          result.not_kept[:2000])],
+          result.not_kept[:2000], result.held)],
     )  # fmt: skip
     return []
 
@@ -140,6 +140,7 @@ def _result(row: Row) -> StepResult:
         created_at=row[9],
         used_at=row[10],
         not_kept=row[11],
+        held=row[12],
     )
 
 

@@ -89,6 +89,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     outputs: list[Output]
     made_of: MadeOf
     seconds: float
+    held: float = 0.0
     created_at: int = 0
     used_at: int = 0
     not_kept: str = ""

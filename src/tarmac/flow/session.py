@@ -15,7 +15,7 @@ from tarmac.core.settings import Settings
 from tarmac.flow import plan as plans
 from tarmac.flow.execution import Execution, StepFailed, Watcher
 from tarmac.flow.executors import Executor, logs
-from tarmac.flow.executors.threads import Threads
+from tarmac.flow.executors.mixed import Mixed
 from tarmac.flow.fetching import Results
 from tarmac.flow.graph import Graph, Node
 from tarmac.flow.keeping import Keeper
@@ -99,7 +99,7 @@ def run(
     started = _start(door, graph, values, before, experiment or pipeline.name, name)
     begun(started, graph)
     keeper = Keeper(door, started.id, graph.pipeline, started.experiment)
-    executor = _executor(graph, workers, show)
+    executor: Executor = Mixed(workers, show)
     execution = Execution(graph, results, Codes(), executor, keeper, started.id, watch)
     status = "failed"
     try:
@@ -158,10 +158,6 @@ def _quietly(door: Any, request: EndRun) -> None:
         door(request)
     except Conflict:
         pass  # it has been ended by somebody else
-
-
-def _executor(graph: Graph, workers: int, show: logs.Show | None) -> Executor:
-    return Threads(show=show)
 
 
 def _to_resume(pipeline: Pipeline[..., Any], door: Any) -> Run:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
 
@@ -45,7 +45,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     reads: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     network: bool = False
-    executor: str | None = None
+    executor: Literal["threads", "processes"] | None = None
 
 
 class Step(Generic[P, R]):
@@ -88,7 +88,7 @@ def step(
     reads: Sequence[str] = (),
     env: Sequence[str] = (),
     network: bool = False,
-    executor: str | None = None,
+    executor: Literal["threads", "processes"] | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(function: Any = None, /, **given: Any) -> Any:
     """Make a function a step.

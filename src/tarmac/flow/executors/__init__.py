@@ -33,6 +33,8 @@ class Task:
     """For `each`: what to do it for. There is one result for each."""
     secrets: tuple[str, ...] = ()
     observed: bool = True
+    apart: bool = False
+    """It should have a process of its own, where that can be chosen."""
     begin: Callable[[], Any] | None = None
     """Called in the step's thread before it starts; what it answers is called at the end."""
 
@@ -45,6 +47,7 @@ class Fault:
     message: str
     where: str = ""
     traceback: str = ""
+    hint: str = ""
     lost: bool = False
     """The process or machine is gone: that says nothing about the step, and it is tried again elsewhere."""
 
@@ -61,6 +64,8 @@ class Outcome:
     unstorable: str = ""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    held: float = 0.0
+    """Seconds for which others of this process had to wait for the interpreter."""
     memory: int = 0
     attempts: int = 1
     undeclared: list[str] = field(default_factory=list)

@@ -8,6 +8,7 @@ import threading
 
 from tarmac.flow.executors import Fault, Outcome, Task
 from tarmac.flow.executors.logs import Show, StepLog
+from tarmac.flow.executors.pressure import Pressure
 from tarmac.flow.executors.work import perform
 
 STACK = 64 * 1024 * 1024
@@ -29,6 +30,7 @@ class Threads:
         self._running: dict[str, tuple[StepLog, threading.Event]] = {}
         self._given_up: set[str] = set()
         self._threads = 0
+        self._pressure = Pressure(lambda: list(self._running))
         self._free = 0
 
     def submit(self, task: Task) -> None:
@@ -39,6 +41,7 @@ class Threads:
                 self._free -= 1
             else:
                 self._start()
+        self._pressure.start()
         self._waiting.put(task)
 
     def _start(self) -> None:
@@ -53,6 +56,7 @@ class Threads:
         while (task := self._waiting.get()) is not None:
             log, stopped = self._running[task.id]
             outcome = perform(task, log, stopped)
+            outcome.held = min(self._pressure.take(task.id), outcome.cpu_seconds)
             with self._lock:
                 given_up = task.id in self._given_up
                 self._given_up.discard(task.id)
@@ -62,6 +66,10 @@ class Threads:
             if given_up:
                 return  # another thread has taken its place
             self._done.put(outcome)
+
+    def put(self, outcome: Outcome) -> None:
+        """What came of a task elsewhere, to be heard here."""
+        self._done.put(outcome)
 
     def next(self, seconds: float) -> list[Outcome]:
         found = []
@@ -88,6 +96,7 @@ class Threads:
         return running[0].text() if running else ""
 
     def close(self) -> None:
+        self._pressure.stop()
         with self._lock:
             for _, stopped in self._running.values():
                 stopped.set()

@@ -90,11 +90,11 @@ def _packed(task: Task, value: Any, outcome: Outcome) -> Fault | None:
     values = [value] if task.parts is None and task.items is None else list(value)
     outcome.values = values
     try:
-        outcome.packed = [typed.pack(one, f"step `{task.node}` returned what") for one in values]
+        outcome.packed = [typed.pack(one, "its result") for one in values]
         _refuse_secrets(task, outcome.packed)
     except typed.Unstorable as error:
         if task.options.cache:
-            return Fault("Invalid", error.message + (f" ({error.hint})" if error.hint else ""))
+            return Fault("Unstorable", error.message, hint=error.hint or "")
         outcome.packed, outcome.unstorable = [], error.message
     return None
 
@@ -107,7 +107,7 @@ def _refuse_secrets(task: Task, packed: list[typed.Packed]) -> None:
             texts += [lambda leaf=leaf: leaf.inline for leaf in one.output.leaves]  # type: ignore[misc]
             texts += [lambda data=data: data for data in one.blobs.values() if isinstance(data, bytes)]  # type: ignore[misc]
             if any(secret in text() for text in texts):
-                raise typed.Unstorable(f"step `{task.node}` returned what has a connection's secret in it")
+                raise typed.Unstorable("its result has a connection's secret in it, and is not stored")
 
 
 def fault_of(error: BaseException) -> Fault:

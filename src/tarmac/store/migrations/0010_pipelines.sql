@@ -14,6 +14,7 @@ CREATE TABLE step_results (
     made_of {text} NOT NULL,
     manifest {text},
     seconds {real} NOT NULL,
+    held {real} NOT NULL,
     created_at {int} NOT NULL,
     used_at {int} NOT NULL,
     not_kept {text} NOT NULL,
