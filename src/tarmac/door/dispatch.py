@@ -72,9 +72,7 @@ class Door:
         key = self.store.project_key(project)
         try:
             with self.store.database.read() as connection:
-                return catalog.handler(spec).apply(
-                    request, Reader(connection, self.store.names, key, project, actor)
-                )
+                return catalog.handler(spec).apply(request, Reader(connection, self.store.names, key, project, actor))
         except Exception as error:
             raise in_our_words(spec.name, error) from error
 

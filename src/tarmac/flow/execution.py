@@ -93,6 +93,9 @@ class Execution:
         self._failure: tuple[Node, Fault] | None = None
         self._returned = {node for node, _ in handles_in(graph.result)}
         self._used = 0.0
+        for node in graph.nodes:  # all at once: who edits a file while we run changes nothing of this run
+            if not node.choice:
+                codes.of(node.step)
 
     def go(self) -> None:
         """To the end, or to the first failure; what runs then is waited for."""
@@ -233,7 +236,7 @@ class Execution:
             arguments=lambda: self._arguments(node),
             parts=node.parts,
             allowed=self._allowed(node),
-            code=frozenset(code.files),
+            code=dict(code.files),
             items=items,
             secrets=lent,
             apart=self._apart(node, looked),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 from blake3 import blake3
 
-from tarmac.core.errors import Invalid, bounded
+from tarmac.core.errors import Conflict, Invalid, bounded
 from tarmac.core.secrets import MASK, SECRET_WORDS, mask_value
 from tarmac.flow import source, typed
 from tarmac.flow.graph import Each, Handle, Node, source_of
@@ -38,6 +39,7 @@ class Codes:
         found = self._found.get(function)
         if found is None:
             found = self._found[function] = source.closure(function)
+            _refuse_changed(step, found)
         return found
 
     def packages(self, step: Step[..., Any]) -> dict[str, str]:
@@ -49,6 +51,16 @@ class Codes:
         for asked in step.options.packages:
             found[f"asked: {asked}"] = ""
         return found
+
+
+def _refuse_changed(step: Step[..., Any], code: source.Closure) -> None:
+    """What is in memory is what would run: text that was changed since it was imported says nothing about it."""
+    for file, (modified, _) in code.files.items():
+        if step.made_at < modified <= time.time_ns():
+            raise Conflict(
+                f"{bounded(file, 300)} was changed after it was imported: what would run is not what it says",
+                hint="start again (in a notebook: restart the kernel)",
+            )
 
 
 def made_of(node: Node, codes: Codes, known: Known, digests: dict[int, str] | None = None) -> MadeOf:

@@ -21,6 +21,7 @@ from typing import Any
 
 from blake3 import blake3
 
+Stamp = tuple[int, int]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 DIGITS = 32
 LONGEST_CONSTANT = 100_000
@@ -44,7 +45,8 @@ class Closure:
 
     parts: dict[str, Part] = field(default_factory=dict)
     packages: set[str] = field(default_factory=set)
-    files: set[str] = field(default_factory=set)
+    files: dict[str, Stamp] = field(default_factory=dict)
+    """Its files, with time and size of each as it was read."""
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class Module:
 
     name: str
     file: str
+    stamp: Stamp
     lines: list[str]
     bindings: dict[str, list[ast.stmt]]
     imports: dict[str, tuple[str, str]]
@@ -105,7 +108,7 @@ def find_file(name: str) -> str | None:
 
 # ---------------------------------------------------------------------------------------------------- reading modules
 
-_modules: dict[str, tuple[tuple[int, int], Module]] = {}
+_modules: dict[str, Module] = {}
 
 
 def read(name: str) -> Module | None:
@@ -114,22 +117,26 @@ def read(name: str) -> Module | None:
     if file is None:
         return None
     try:
-        facts = Path(file).stat()
-        stamp = facts.st_mtime_ns, facts.st_size
+        stamp = stamp_of(file)
         known = _modules.get(name)
-        if known is not None and known[0] == stamp and known[1].file == file:
-            return known[1]
+        if known is not None and known.stamp == stamp and known.file == file:
+            return known
         text = Path(file).read_text(encoding="utf-8")
-        module = parse(name, file, text)
+        module = parse(name, file, text, stamp)
     except (OSError, SyntaxError, ValueError):
         return None
-    _modules[name] = stamp, module
+    _modules[name] = module
     return module
 
 
-def parse(name: str, file: str, text: str) -> Module:
+def stamp_of(file: str) -> Stamp:
+    facts = Path(file).stat()
+    return facts.st_mtime_ns, facts.st_size
+
+
+def parse(name: str, file: str, text: str, stamp: Stamp = (0, 0)) -> Module:
     tree = ast.parse(text)
-    module = Module(name, file, text.splitlines(), {}, {}, [], set(), {})
+    module = Module(name, file, stamp, text.splitlines(), {}, {}, [], set(), {})
     package = name if Path(file).name == "__init__.py" else name.rpartition(".")[0]
     for statement in _top(tree.body):
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
@@ -208,7 +215,7 @@ def closure(function: FunctionType) -> Closure:
         if (module.name, id(node)) in seen:
             continue
         seen.add((module.name, id(node)))
-        found.files.add(module.file)
+        found.files[module.file] = module.stamp
         digest, chains, local = _facts(module, node)
         label = f"{label_of(module)}:{name}"
         _keep(found, Part(label, digest, module.file, node.lineno, _text(module, node)))
@@ -338,7 +345,7 @@ def _through_import(
         elif _is_package(name):
             found.packages.add(name.partition(".")[0])
         return
-    found.files.add(module.file)
+    found.files[module.file] = module.stamp
     if chain:
         _follow(module, chain, {}, found, work)
         return
@@ -356,7 +363,7 @@ def _bound(module: Module, name: str, found: Closure, work: list[tuple[Module, a
         if value is not None:
             label = f"{label_of(module)}:{name}"
             digest = blake3(value.encode()).hexdigest()[:DIGITS]
-            found.files.add(module.file)
+            found.files[module.file] = module.stamp
             found.parts[label] = Part(label, digest, module.file, statements[-1].lineno, f"{name} = {value}"[:2000])
             return
     work += [(module, one, name) for one in statements]

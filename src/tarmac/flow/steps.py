@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from pathlib import Path
@@ -56,6 +57,7 @@ class Step(Generic[P, R]):
         self.options = options
         self.name = function.__name__
         self.signature = inspect.signature(function)
+        self.made_at = time.time_ns()
         update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

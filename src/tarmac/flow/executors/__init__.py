@@ -5,11 +5,12 @@ The promises each of them keeps are in tests/contracts/executors.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tarmac.flow.records import Output
+from tarmac.flow.source import Stamp
 from tarmac.flow.steps import Options
 from tarmac.flow.typed import Packed
 
@@ -27,8 +28,8 @@ class Task:
     parts: int | None = None
     allowed: tuple[str, ...] = ()
     """Files and folders that the step was given."""
-    code: frozenset[str] = frozenset()
-    """The files of the project that its code is in."""
+    code: Mapping[str, Stamp] = field(default_factory=dict)
+    """The files of the project that its code is in, as they were when they were read."""
     items: list[Any] | None = None
     """For `each`: what to do it for. There is one result for each."""
     secrets: tuple[str, ...] = ()

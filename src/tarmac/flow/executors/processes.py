@@ -215,4 +215,3 @@ def receive(stream: IO[bytes]) -> bytes | None:
     (size,) = SIZE.unpack(head)
     body = stream.read(size)
     return body if len(body) == size else None
-

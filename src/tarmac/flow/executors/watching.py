@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -37,7 +38,7 @@ _local = _Local()
 class Watch:
     """Over one step, in its thread and in the threads it starts."""
 
-    def __init__(self, allowed: tuple[str, ...], code: frozenset[str], options: Options) -> None:
+    def __init__(self, allowed: tuple[str, ...], code: Collection[str], options: Options) -> None:
         self._allowed = {str(Path(path).absolute()) for path in allowed}
         self._folders = tuple(f"{path}{os.sep}" for path in self._allowed)
         self._code = code

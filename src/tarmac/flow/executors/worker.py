@@ -11,12 +11,13 @@ import threading
 from importlib import import_module
 from typing import Any
 
-from tarmac.core.errors import Invalid
+from tarmac.core.errors import Conflict, Invalid
 from tarmac.flow import connections
 from tarmac.flow.executors import Outcome, Task, logs
 from tarmac.flow.executors.processes import SIZE, receive
 from tarmac.flow.executors.threads import STACK
 from tarmac.flow.executors.work import fault_of, perform
+from tarmac.flow.source import stamp_of
 
 MAIN = "__tarmac_main__"
 MOST_STREAMED = 500_000
@@ -86,6 +87,9 @@ class _Told:
 
 def _task(facts: dict[str, Any]) -> Task:
     args, kwargs = facts["arguments"]
+    for file, stamp in facts["code"].items():
+        if stamp != (0, 0) and stamp_of(file) != stamp:
+            raise Conflict(f"{file} was changed while the pipeline runs", hint="run it again")
     return Task(
         id=facts["id"],
         node=facts["node"],
