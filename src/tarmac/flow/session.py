@@ -103,8 +103,7 @@ def run(
     execution = Execution(graph, results, Codes(), executor, keeper, started.id, watch)
     status = "failed"
     try:
-        with logs.installed():
-            execution.go()
+        execution.go()
         status = "finished"
     except (KeyboardInterrupt, SystemExit):
         status = "killed"

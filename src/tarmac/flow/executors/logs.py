@@ -115,8 +115,7 @@ def installed() -> Iterator[None]:
     global _users
     with _installing:
         _users += 1
-        if _users == 1:
-            sys.stdout, sys.stderr = _Stream(sys.stdout), _Stream(sys.stderr)
+        _install()
     try:
         yield
     finally:
@@ -129,9 +128,19 @@ def installed() -> Iterator[None]:
                         setattr(sys, name, stream._tarmac_real)  # noqa: SLF001
 
 
+def _install() -> None:
+    """Before the streams as they are now: notebooks and test runners change them as well."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, _Stream):
+            setattr(sys, name, _Stream(stream))
+
+
 @contextmanager
 def capturing(log: StepLog) -> Iterator[None]:
     """What this thread prints belongs to this log."""
+    with _installing:
+        _install()
     before, _local.log = _local.log, log
     try:
         yield

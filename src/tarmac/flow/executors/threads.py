@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from contextlib import ExitStack
 
-from tarmac.flow.executors import Fault, Outcome, Task
+from tarmac.flow.executors import Fault, Outcome, Task, logs
 from tarmac.flow.executors.logs import Show, StepLog
 from tarmac.flow.executors.pressure import Pressure
 from tarmac.flow.executors.work import perform
@@ -30,6 +31,8 @@ class Threads:
         self._running: dict[str, tuple[StepLog, threading.Event]] = {}
         self._given_up: set[str] = set()
         self._threads = 0
+        self._streams = ExitStack()
+        self._streams.enter_context(logs.installed())
         self._pressure = Pressure(lambda: list(self._running))
         self._free = 0
 
@@ -97,6 +100,7 @@ class Threads:
 
     def close(self) -> None:
         self._pressure.stop()
+        self._streams.close()
         with self._lock:
             for _, stopped in self._running.values():
                 stopped.set()

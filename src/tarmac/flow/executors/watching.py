@@ -1,7 +1,8 @@
 """What a step reads without having been given it: files, variables of the environment, sockets, other programs.
 
 Python's audit events tell of files and sockets, by whichever library they are opened, as long as that is written in
-Python or opens them by Python. Variables have no event: `os.environ` is asked through a class that notes it.
+Python or opens them by Python. Variables have no event, and neither has the start of a thread before Python 3.12: what
+`os.environ` is asked for is noted by its class, and a thread is told by whom it was started.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from tarmac.flow import source
+from tarmac.flow.executors import logs
 from tarmac.flow.steps import Options
 
 OURS = str(Path(__file__).parents[2]) + os.sep
@@ -198,11 +200,10 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
         _local.busy = False
 
 
-def _thread_started(watch: Watch, args: tuple[Any, ...]) -> None:
-    from tarmac.flow.executors import logs
-
-    thread = getattr(args[0], "__self__", None) if args else None
-    if isinstance(thread, threading.Thread):
+def _inherit(thread: threading.Thread) -> None:
+    """A thread that a step starts works for that step."""
+    watch = _of_this_thread()
+    if watch is not None:
         thread.tarmac_watch = watch  # type: ignore[attr-defined]
         thread.tarmac_log = logs.current()  # type: ignore[attr-defined]
 
@@ -215,7 +216,6 @@ _EVENTS: dict[str, Any] = {
     "os.system": lambda watch, args: watch.started(args[0]),
     "os.exec": lambda watch, args: watch.started(args[0]),
     "os.posix_spawn": lambda watch, args: watch.started(args[0]),
-    "_thread.start_new_thread": _thread_started,
 }
 
 
@@ -239,6 +239,13 @@ def _install() -> None:
                     watch.variable(key, frame)
             return asked(self, key)
 
+        start = threading.Thread.start
+
+        def starting(self: threading.Thread) -> None:
+            _inherit(self)
+            start(self)
+
+        threading.Thread.start = starting  # type: ignore[method-assign]
         environ.__getitem__ = noting  # type: ignore[method-assign]
         sys.addaudithook(_hook)
 
