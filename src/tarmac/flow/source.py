@@ -81,17 +81,22 @@ def is_ours(file: str) -> bool:
     return not (file.startswith((*_foreign(), "<")) or "/site-packages/" in file or "/dist-packages/" in file)
 
 
-@lru_cache(maxsize=1024)
 def find_file(name: str) -> str | None:
     """The file of a module of the project; None for everything else. Nothing is imported."""
     loaded = sys.modules.get(name)
     if loaded is not None:
         file = getattr(loaded, "__file__", None)
         return file if file and file.endswith(".py") and is_ours(file) else None
+    return _search(name, tuple(sys.path))
+
+
+@lru_cache(maxsize=1024)
+def _search(name: str, path: tuple[str, ...]) -> str | None:
+    """Where a module lies that has not been imported."""
     top, _, rest = name.partition(".")
     if top in sys.stdlib_module_names:
         return None
-    spec = PathFinder.find_spec(top)
+    spec = PathFinder.find_spec(top, list(path))
     if spec is None or (spec.origin is None and not spec.submodule_search_locations):
         return None
     if spec.origin is not None and not is_ours(spec.origin):
