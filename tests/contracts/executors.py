@@ -28,7 +28,7 @@ def fail() -> None:
 
 
 def flaky(path: str) -> str:
-    with open(path, "a+") as file:
+    with Path(path).open("a+") as file:
         file.write("x")
         file.seek(0)
         tries = len(file.read())
@@ -153,7 +153,9 @@ class ExecutorContract:
         assert self.value(outcome) == "at last"
         assert outcome.attempts == 3
         assert "OSError: try 1; tried again in 0.01 s" in outcome.log
-        fault = self.fault(self.do(executor, flaky, str(tmp_path / "b"), id="b", options=Options(retries=1, backoff=0.01)))
+        fault = self.fault(
+            self.do(executor, flaky, str(tmp_path / "b"), id="b", options=Options(retries=1, backoff=0.01))
+        )
         assert fault.message == "try 2"
 
     @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from tarmac.core.clock import now
-from tarmac.core.errors import Invalid, TarmacError, bounded
+from tarmac.core.errors import Damaged, Invalid, TarmacError, bounded
 from tarmac.core.ids import time_ordered
 from tarmac.flow import connections, needs, plan, typed
 from tarmac.flow.executors import Executor, Fault, Outcome, Task
@@ -90,6 +90,12 @@ class Execution:
         self._unknown: set[Node] = set()
         """Steps whose result has no digest: it is only in memory, and what comes after cannot be looked up."""
         self._chosen: dict[Node, bool] = {}
+        self._asking: dict[Node, list[Node]] = {}
+        """Who waits for a result that was found gone and is made again."""
+        self.result: Any = None
+        """What the pipeline returned."""
+        self._remade: set[str] = set()
+        self._healed: set[Node] = set()
         self._failure: tuple[Node, Fault] | None = None
         self._returned = {node for node, _ in handles_in(graph.result)}
         self._used = 0.0
@@ -101,15 +107,9 @@ class Execution:
         """To the end, or to the first failure; what runs then is waited for."""
         self._want(needs.unconditional(self.graph, self._after))
         try:
-            while self._ready or self._running:
-                while self._ready and self._failure is None and self._room():
-                    self._begin(self._ready.popleft())
-                if self._failure is not None and not self._running:
-                    break
-                if self._running:
-                    self._hear()
-                if self._keeper.failed is not None:
-                    raise self._keeper.failed
+            self._drive()
+            while self._failure is None and not self._read_result():
+                self._drive()
         except BaseException:
             self._give_up()
             raise
@@ -122,9 +122,28 @@ class Execution:
                 detail={"step": node.name, "where": fault.where, "traceback": fault.traceback, "run": self._run},
             )
 
-    def result(self) -> Any:
-        """What the pipeline returned."""
-        return filled(self.graph.result, self._value)
+    def _drive(self) -> None:
+        while self._ready or self._running:
+            while self._ready and self._failure is None and self._room():
+                self._begin(self._ready.popleft())
+            if self._failure is not None and not self._running:
+                return
+            if self._running:
+                self._hear()
+            if self._keeper.failed is not None:
+                raise self._keeper.failed
+
+    def _read_result(self) -> bool:
+        """What the pipeline returns is read here: if it is gone, it is made again."""
+        try:
+            self.result = filled(self.graph.result, self._value)
+        except Gone as gone:
+            if gone.node in self._remade:
+                raise Damaged(f"what step `{gone.node}` made cannot be read again: {gone}") from gone
+            self._remade.add(gone.node)
+            self._redo_of(self.graph.node(gone.node), None, str(gone))
+            return False
+        return True
 
     # -------------------------------------------------------------------------------------------------- what is ready
 
@@ -152,6 +171,9 @@ class Execution:
 
     def _settle(self, node: Node, done: Done) -> None:
         self.done[node] = done
+        if node in self._asking:
+            self._ready.extend(dict.fromkeys(self._asking.pop(node)))
+            return
         for before in node.before:
             if before not in self._returned and all(one in self.done and not one.choice for one in self._after[before]):
                 self._hands.release(before.name, before.parts or 1)
@@ -175,13 +197,17 @@ class Execution:
     def _begin(self, node: Node) -> None:
         if node in self.done:
             return
+        for before in self._needed_by(node):
+            if before in self._asking:  # it is being made again
+                self._asking[before].append(node)
+                return
         if node.choice:
             self._choose(node)
             return
         try:
             looked = self._look(node)
         except Gone as gone:
-            self._redo(node, str(gone))
+            self._redo(node, gone)
             return
         if looked is not None and looked.result is not None:
             self._reuse(node, looked)
@@ -400,6 +426,9 @@ class Execution:
                 self._again(running, outcome)
                 return
             self._used -= node.step.options.cpu
+            if outcome.fault.gone and self._failure is None:
+                self._redo_of(self.graph.node(outcome.fault.gone), node, outcome.fault.message)
+                return
             self._failed(running, outcome)
             return
         if many is not None:
@@ -475,6 +504,7 @@ class Execution:
                 metrics=metrics, used=self._used_things(node), result=result,
             ),
             {} if not_kept else blobs,
+            heal=node in self._healed,
         )  # fmt: skip
         self._watch("ended", node, (outcome, not_kept))
 
@@ -530,24 +560,30 @@ class Execution:
 
     # ------------------------------------------------------------------------------------------- results that are gone
 
-    def _redo(self, node: Node, why: str) -> None:
-        """Something a step needs to be looked at is gone: whatever is before it is made again."""
+    def _redo(self, node: Node, gone: Gone) -> None:
+        """Something a step needs to be looked at is gone: it is made again."""
         for before in node.before:
-            if self.done.get(before) == "reused":
-                self._redo_of(before, node, why)
+            if before.name == gone.node or (not gone.node and self.done.get(before) == "reused"):
+                self._redo_of(before, node, str(gone))
                 return
-        raise Invalid(f"what step `{node.name}` needs is not there any more: {why}")
+        raise Invalid(f"what step `{node.name}` needs is not there any more: {gone}")
 
-    def _redo_of(self, gone: Node, asking: Node, why: str) -> None:
+    def _redo_of(self, gone: Node, asking: Node | None, why: str) -> None:
         """Make a reused result again, and then go on with who asked."""
+        self._healed.add(gone)
+        already = gone in self._asking
+        self._asking.setdefault(gone, []).extend([asking] if asking is not None else [])
+        if already:
+            return
         self.done.pop(gone, None)
         self.outputs.pop(gone, None)
         self._many.pop(gone, None)
-        self._waiting[asking] = 1
         looked = self._look(gone)
         if looked is not None:
             self._results.forget(looked.key)
             looked.result = None
+            if gone.each is not None:
+                self._many[gone] = Many(gone, looked, self._results, self._keeper, again=True)
         self._submit(gone, looked, f"its result is gone: {why}")
 
 

@@ -24,6 +24,8 @@ PATIENCE_SECONDS = 90.0
 class Gone(Exception):
     """A result whose bytes are not there any more, or not what they were: it is made again."""
 
+    node = ""
+
 
 class Results:
     """What is known of earlier runs."""

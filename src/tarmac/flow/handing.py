@@ -72,6 +72,13 @@ class Hands:
         return self._again(node, held, output)
 
     def _again(self, node: str, held: Held | None, output: Output | None) -> Any:
+        try:
+            return self._from_bytes(node, held, output)
+        except Gone as gone:
+            gone.node = node
+            raise
+
+    def _from_bytes(self, node: str, held: Held | None, output: Output | None) -> Any:
         """The value made from its bytes: those that are here, or those that were kept."""
         if held is None or held.packed is None:
             if output is None:

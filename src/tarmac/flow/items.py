@@ -7,7 +7,7 @@ from typing import Any
 from blake3 import blake3
 
 from tarmac.flow.executors import Outcome
-from tarmac.flow.fetching import Results
+from tarmac.flow.fetching import Gone, Results
 from tarmac.flow.graph import Node
 from tarmac.flow.keeping import Keeper
 from tarmac.flow.operations import NewItems
@@ -21,7 +21,10 @@ MOST_AT_ONCE = 5_000
 class Many:
     """The items of one step in one run."""
 
-    def __init__(self, node: Node, looked: Looked, results: Results, keeper: Keeper, *, whole: bool = False) -> None:
+    def __init__(
+        self, node: Node, looked: Looked, results: Results, keeper: Keeper, *, whole: bool = False, again: bool = False
+    ) -> None:
+        """`whole`: all of it is there. `again`: what is kept of it has been found gone."""
         self.node = node
         self.looked = looked
         self.seconds = 0.0
@@ -29,9 +32,8 @@ class Many:
         self.undeclared: list[str] = []
         self._results = results
         self._keeper = keeper
-        self._known: dict[str, Output] = {} if whole else results.items(looked.group)
+        self._known: dict[str, Output] = {} if whole or again else results.items(looked.group)
         self._loaded = not whole
-        self._here: dict[str, Any] = {}
         self.missing: list[int] = []
         if not whole:
             seen: set[str] = set()
@@ -84,10 +86,13 @@ class Many:
         """All results, in the order of the items."""
         if not self._loaded:
             self._known, self._loaded = self._results.items(self.looked.group), True
-        from tarmac.flow.fetching import Gone
-
         known, value = self._known, self._results.value
         try:
             return [value(known[key]) for key in self.looked.item_keys]
         except KeyError as error:
-            raise Gone("results of some items are not there any more") from error
+            gone = Gone("results of some items are not there any more")
+            gone.node = self.node.name
+            raise gone from error
+        except Gone as gone:
+            gone.node = self.node.name
+            raise

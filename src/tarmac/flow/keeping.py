@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,7 +46,7 @@ class Gathered:
     code: dict[str, CodePart] = field(default_factory=dict)
     items: list[NewItems] = field(default_factory=list)
     logs: list[tuple[str, int, str]] = field(default_factory=list)
-    after: list[Callable[[], None]] = field(default_factory=list)
+    heal: set[str] = field(default_factory=set)
 
 
 class Keeper:
@@ -71,7 +71,8 @@ class Keeper:
 
     # ------------------------------------------------------------------------------------------------ what is to keep
 
-    def step(self, new: NewStep, blobs: dict[str, bytes | Path], after: Callable[[], None] | None = None) -> None:
+    def step(self, new: NewStep, blobs: dict[str, bytes | Path], *, heal: bool = False) -> None:
+        """`heal`: the store takes its blobs for present, and they are not."""
         with self._lock:
             self._gathered.steps[new.step.run] = new
             self._gathered.blobs.update(blobs)
@@ -79,8 +80,8 @@ class Keeper:
                 self._alive.add(new.step.run)
             else:
                 self._alive.discard(new.step.run)
-            if after is not None:
-                self._gathered.after.append(after)
+            if heal:
+                self._gathered.heal.update(blobs)
             self._lock.notify()
 
     def reused(self, number: int, one: StepRun) -> None:
@@ -163,16 +164,14 @@ class Keeper:
         if not (gathered.steps or gathered.reused or gathered.items or gathered.logs or gathered.code or beat):
             return
         self._beaten = time.monotonic()
-        self._patiently(lambda: self._put(gathered.blobs))
+        self._patiently(lambda: self._put(gathered.blobs, gathered.heal))
         for request in self._requests(gathered):
             answer = self._patiently(lambda request=request: self._door(request))  # type: ignore[misc]
             if answer.missing:  # a gc has taken them since
-                self._patiently(lambda: self._put(gathered.blobs, everything=True))
+                self._patiently(lambda: self._put(gathered.blobs, gathered.blobs.keys()))
                 answer = self._patiently(lambda request=request: self._door(request))  # type: ignore[misc]
                 if answer.missing:
                     raise Conflict(f"{len(answer.missing)} blobs of this run's results could not be kept")
-        for done in gathered.after:
-            done()
 
     def _requests(self, gathered: Gathered) -> list[RecordSteps]:
         """Each small enough to be sent."""
@@ -202,11 +201,13 @@ class Keeper:
     def _request(self, **fields: Any) -> RecordSteps:
         return RecordSteps(run=self._run, pipeline=self._pipeline, experiment=self._experiment, **fields)
 
-    def _put(self, blobs: dict[str, bytes | Path], *, everything: bool = False) -> None:
+    def _put(self, blobs: dict[str, bytes | Path], always: Collection[str]) -> None:
+        """Send those that are not there, and those of `always`."""
         wanted = list(blobs)
         for start in range(0, len(wanted), 500):
             part = wanted[start : start + 500]
-            for digest in part if everything else self._door(FindMissing(digests=part)).missing:
+            missing = self._door(FindMissing(digests=part)).missing
+            for digest in {*missing, *(digest for digest in part if digest in always)}:
                 found = self._door.put(blobs[digest])
                 if found != digest:
                     raise Conflict(

@@ -42,7 +42,7 @@ class PipelineRun:
     @property
     def value(self) -> Any:
         """What the pipeline returned."""
-        return self._execution.result()
+        return self._execution.result
 
     def count(self, done: Done) -> int:
         return sum(step.done == done for step in self.steps.values())

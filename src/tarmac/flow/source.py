@@ -91,12 +91,12 @@ def find_file(name: str) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def _search(name: str, path: tuple[str, ...]) -> str | None:
+def _search(name: str, places: tuple[str, ...]) -> str | None:
     """Where a module lies that has not been imported."""
     top, _, rest = name.partition(".")
     if top in sys.stdlib_module_names:
         return None
-    spec = PathFinder.find_spec(top, list(path))
+    spec = PathFinder.find_spec(top, list(places))
     if spec is None or (spec.origin is None and not spec.submodule_search_locations):
         return None
     if spec.origin is not None and not is_ours(spec.origin):

@@ -49,6 +49,8 @@ class Fault:
     where: str = ""
     traceback: str = ""
     hint: str = ""
+    gone: str = ""
+    """The step whose result was to be had and is not there any more."""
     lost: bool = False
     """The process or machine is gone: that says nothing about the step, and it is tried again elsewhere."""
 

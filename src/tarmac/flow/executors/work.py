@@ -130,7 +130,7 @@ def fault_of(error: BaseException) -> Fault:
     shown = "".join(traceback.format_list(ours) + traceback.format_exception_only(error))
     if len(shown) > LONGEST_TRACEBACK:
         shown = shown[: LONGEST_TRACEBACK // 2] + "\n…\n" + shown[-LONGEST_TRACEBACK // 2 :]
-    return Fault(kind, message, where, shown)
+    return Fault(kind, message, where, shown, gone=getattr(error, "node", "") if kind == "Gone" else "")
 
 
 def _peak() -> int:
