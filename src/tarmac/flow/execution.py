@@ -265,6 +265,7 @@ class Execution:
             code=dict(code.files),
             items=items,
             secrets=lent,
+            place=(*self._keeper.where, running.run, node.name, self._keeper.experiment, self._run),
             apart=self._apart(node, looked),
         )
         if run == "":

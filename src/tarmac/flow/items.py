@@ -31,6 +31,7 @@ class Many:
         self.cpu_seconds = 0.0
         self.undeclared: list[str] = []
         self._results = results
+        self._again = again
         self._keeper = keeper
         self._known: dict[str, Output] = {} if whole or again else results.items(looked.group)
         self._loaded = not whole
@@ -64,7 +65,7 @@ class Many:
             blobs.update(packed.blobs)
         self.missing = self.missing[len(self._chunk) :]
         if not outcome.undeclared:
-            self._keeper.items(NewItems(group=self.looked.group, node=self.node.name, new=new), blobs)
+            self._keeper.items(NewItems(group=self.looked.group, node=self.node.name, new=new), blobs, heal=self._again)
         each = max(outcome.seconds / max(1, len(self._chunk)), 1e-6)
         self._size = int(min(MOST_AT_ONCE, max(1, self._size * 10 if each < 1e-3 else SECONDS_AT_ONCE / each)))
 

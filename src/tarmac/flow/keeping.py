@@ -56,7 +56,8 @@ class Keeper:
         self._door = door
         self._run = run
         self._pipeline = pipeline
-        self._experiment = experiment
+        self.experiment = experiment
+        self.where = door.place, door.project
         self._gathered = Gathered()
         self._kept_code: set[str] = set()
         self._alive: set[str] = {run}
@@ -94,8 +95,10 @@ class Keeper:
             self._gathered.code.update({part.digest: part for part in parts if part.digest not in self._kept_code})
             self._kept_code.update(part.digest for part in parts)
 
-    def items(self, batch: NewItems, blobs: dict[str, bytes | Path]) -> None:
+    def items(self, batch: NewItems, blobs: dict[str, bytes | Path], *, heal: bool = False) -> None:
         with self._lock:
+            if heal:
+                self._gathered.heal.update(blobs)
             self._gathered.items.append(batch)
             self._gathered.blobs.update(blobs)
             self._lock.notify()
@@ -199,7 +202,7 @@ class Keeper:
         return made
 
     def _request(self, **fields: Any) -> RecordSteps:
-        return RecordSteps(run=self._run, pipeline=self._pipeline, experiment=self._experiment, **fields)
+        return RecordSteps(run=self._run, pipeline=self._pipeline, experiment=self.experiment, **fields)
 
     def _put(self, blobs: dict[str, bytes | Path], always: Collection[str]) -> None:
         """Send those that are not there, and those of `always`."""

@@ -36,8 +36,8 @@ class Task:
     observed: bool = True
     apart: bool = False
     """It should have a process of its own, where that can be chosen."""
-    begin: Callable[[], Any] | None = None
-    """Called in the step's thread before it starts; what it answers is called at the end."""
+    place: tuple[str, str, str, str, str, str] | None = None
+    """Where what the step logs goes: workspace, project, run, name, experiment, and the run above."""
 
 
 @dataclass(slots=True)

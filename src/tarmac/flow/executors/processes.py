@@ -126,6 +126,7 @@ def described(task: Task) -> dict[str, Any]:
         "code": task.code,
         "items": task.items,
         "secrets": task.secrets,
+        "place": task.place,
         "observed": task.observed,
     }
 

@@ -13,6 +13,7 @@ from typing import Any
 from tarmac.core.errors import Cancelled, TarmacError, bounded
 from tarmac.flow import building, typed
 from tarmac.flow.executors import Fault, Outcome, Task, logs, watching
+from tarmac.logging.start import Surrounding, surrounding
 
 LONGEST_TRACEBACK = 20_000
 
@@ -22,7 +23,8 @@ def perform(task: Task, log: logs.StepLog, stopped: threading.Event) -> Outcome:
     outcome = Outcome(task.id)
     began, cpu, process = time.monotonic(), time.thread_time(), os.getpid()
     above = building.swap(None)  # a step that is run inside of a pipeline's body is no part of that pipeline
-    ended = task.begin() if task.begin is not None else None
+    around = Surrounding(*task.place) if task.place is not None else None
+    token = surrounding.set(around)
     watch = watching.Watch(task.allowed, task.code, task.options) if task.observed else None
     try:
         with logs.capturing(log):
@@ -40,8 +42,9 @@ def perform(task: Task, log: logs.StepLog, stopped: threading.Event) -> Outcome:
         outcome.fault = fault
     finally:
         building.swap(above)
-        if ended is not None:
-            ended(outcome)
+        surrounding.reset(token)
+        if around is not None:
+            around.close()
     if watch is not None:
         outcome.undeclared = watch.found()
     outcome.seconds = time.monotonic() - began

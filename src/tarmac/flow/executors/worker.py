@@ -104,6 +104,7 @@ def _task(facts: dict[str, Any]) -> Task:
         code=facts["code"],
         items=facts["items"],
         secrets=facts["secrets"],
+        place=facts["place"],
         observed=facts["observed"],
     )
 
