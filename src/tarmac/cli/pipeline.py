@@ -190,7 +190,7 @@ def pairs(texts: tuple[str, ...]) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------------------ showing
 
 
-def draw(plan: Any, width: int) -> str:
+def draw(plan: Any) -> str:
     """The plan as a tree: each step below the last of those it needs."""
     by_name = {one.node: one for one in plan.steps}
     below: dict[str, list[Any]] = {}
@@ -206,10 +206,7 @@ def draw(plan: Any, width: int) -> str:
         seconds = f"  ~{_seconds(one.seconds)}" if one.seconds is not None and one.mark in ("run", "depends") else ""
         lines.append(f"{head}{click.style(mark, fg=colour)} {one.node}  {click.style(what, fg=colour)}{seconds}")
         children = below.get(one.node, [])
-        lines += [
-            f"{indent}{'│ ' if children else '  '}    {bounded(why, max(40, width - len(indent) - 8))}"
-            for why in one.why
-        ]
+        lines += [f"{indent}{'│ ' if children else '  '}    {bounded(why, 300)}" for why in one.why]
         for index, child in reversed(list(enumerate(children))):
             last = index == len(children) - 1
             todo.append((child, f"{indent}{'└─' if last else '├─'}", f"{indent}{'  ' if last else '│ '}"))

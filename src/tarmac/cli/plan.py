@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import click
@@ -30,7 +29,7 @@ def plan(pipeline: str | None, params: tuple[str, ...], **values: Any) -> None:
 
         click.echo(msgspec.json.encode(made).decode())
         return
-    click.echo(shown.draw(made, shutil.get_terminal_size().columns))
+    click.echo(shown.draw(made))
     click.echo(shown.summary(made))
 
 

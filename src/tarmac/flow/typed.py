@@ -216,7 +216,7 @@ def _polars(value: Any) -> tuple[str, bytes] | None:
 def _polars_again(data: bytes) -> Any:
     import polars as pl
 
-    return pl.read_ipc(io.BytesIO(data), memory_map=False)
+    return pl.read_ipc(io.BytesIO(data))
 
 
 def _pandas(value: Any) -> tuple[str, bytes] | None:

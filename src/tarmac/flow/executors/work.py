@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tarmac.core.errors import Cancelled, TarmacError, bounded
-from tarmac.flow import building, typed
+from tarmac.flow import building, source, typed
 from tarmac.flow.executors import Fault, Outcome, Task, logs, watching
 from tarmac.logging.start import Surrounding, surrounding
 
@@ -117,7 +117,8 @@ def fault_of(error: BaseException) -> Fault:
     """An error of a step, with the line of the project's code it came from."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if not frame.filename.startswith(watching.OURS)]
-    where = f"{watching.short(ours[-1].filename)}:{ours[-1].lineno}" if ours else ""
+    own = [frame for frame in ours if source.is_ours(frame.filename)]
+    where = f"{watching.short(own[-1].filename)}:{own[-1].lineno}" if own else ""
     kind = type(error).__name__
     if isinstance(error, SystemExit):
         message = f"it called exit({error.code!r})"
