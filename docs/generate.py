@@ -39,6 +39,8 @@ PROJECT_FILE = {
     "project.owners": "Who answers for what. Nothing reads it yet.",
     "trust.digests": "Packages whose own code may run here, by digest ([models](../guides/models.md)).",
     "project.timezone": "The zone that schedules will be in. Nothing reads it yet.",
+    "pipelines": "Pipelines by name, like `[pipelines.train]`; modules are found in this folder and in `src`.",
+    "connections": "What steps talk to, like `[connections.shop]`; its secret is a reference.",
 }
 
 
@@ -235,6 +237,7 @@ SIMPLE: dict[type[inspect.Type], str] = {
     inspect.IntType: "whole number",
     inspect.FloatType: "number",
     inspect.BoolType: "true or false",
+    inspect.BytesType: "bytes, in base64",
     inspect.AnyType: "any JSON",
     inspect.NoneType: "null",
 }
@@ -384,9 +387,10 @@ def project_keys() -> Iterator[tuple[str, inspect.Field, dict[str, type]]]:
 
 
 def project_file_page() -> str:
+    named: dict[str, type] = {}
     rows = [
         (f"`{path}`", type_text(field.type, named), default(field), PROJECT_FILE.get(path, ""))
-        for path, field, named in project_keys()
+        for path, field, _ in project_keys()
     ]
     lines = [
         "# `tarmac.toml`",
@@ -395,7 +399,10 @@ def project_file_page() -> str:
         "missing. A key that is not in this list is an error that names the nearest known one.",
         "",
         table(("key", "type", "default", "meaning"), rows),
+        "",
     ]
+    for name in sorted(named):
+        lines += type_section(named[name], named)
     return "\n".join(lines).rstrip() + "\n"
 
 

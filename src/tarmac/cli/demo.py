@@ -62,6 +62,23 @@ class Rule:
 with tarmac.run("rules") as run:
     run.model(Rule(), name="mask", example=[[0.2], [0.9]])
 """
+PIPELINE = """\
+import tarmac
+LIMIT = 5
+@tarmac.step
+def load(path: tarmac.File) -> list[int]:
+    return [int(word) for word in path.read_text().split()]
+@tarmac.step
+def cut(rows: list[int]) -> list[int]:
+    return [row for row in rows if row <= LIMIT]
+@tarmac.step
+def score(rows: list[int], all_rows: list[int], weight: float) -> float:
+    return weight * sum(rows) + len(all_rows) - 2
+@tarmac.pipeline
+def main(path: tarmac.File = "rows.txt", weight: float = 2.0):
+    rows = load(path)
+    return score(cut(rows), rows, weight)
+"""
 
 
 @click.command("demo")
@@ -74,7 +91,7 @@ def command(keep: Path | None, quick: bool) -> None:
     with folder(keep) as place, Stage(place) as stage:
         started = time.monotonic()
         stage.opening()
-        for scene in (workspace, runs, tracking, models, server, people, lineage, blobs, damage, ledger, backup, data):
+        for scene in (workspace, runs, tracking, pipelines, models, server, people, lineage, blobs, damage, ledger, backup, data):
             scene(stage, quick)
         stage.stop_server()
         closing(stage, keep, time.monotonic() - started)
@@ -155,6 +172,24 @@ def data(stage: Stage, quick: bool) -> None:
     stage.tarmac("data", "log", "faces", "faces", "--message", "labels mended", says="faces@v2")
     stage.tarmac("data", "diff", "faces@v1", "faces@v2", expect=1, says="gone     008.png")
     stage.tarmac("data", "checkout", "faces@v1", "faces", says="2 files written")
+
+
+def pipelines(stage: Stage, quick: bool) -> None:
+    stage.scene(
+        "A pipeline that plans and explains itself",
+        "Steps are plain functions. What would run is known before, with the reason; what has not changed is reused.",
+    )
+    stage.script("pipe.py", PIPELINE)
+    (stage.project / "rows.txt").write_text("3 1 4 1 5 9 2 6\n")
+    stage.tarmac("plan", "pipe:main", says="it has not been run yet")
+    stage.tarmac("run", "pipe:main", "--quiet", says="38.0")
+    stage.note("LIMIT, a constant that one of the steps uses, is changed from 5 to 6:")
+    script = stage.project / "pipe.py"
+    script.write_text(script.read_text().replace("LIMIT = 5", "LIMIT = 6"))
+    stage.tarmac("plan", "pipe:main", says="`LIMIT = 6`, was `LIMIT = 5`")
+    stage.tarmac("run", "pipe:main", says="✓ load  reused")
+    if not quick:
+        stage.tarmac("run", "pipe:main", "-p", "weight=3", says="reused")
 
 
 def server(stage: Stage, quick: bool) -> None:
