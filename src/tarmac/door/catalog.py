@@ -29,13 +29,13 @@ def handlers() -> dict[str, Handler]:
 
 
 def handler(spec: Spec) -> Handler:
-    """An operation's handler; imports its stage and no other."""
-    found = HANDLERS.get(spec.name)
-    if found is None:
-        stage = spec.request.__module__.removesuffix(".operations")
+    """An operation's handler; imports its stage and no other, unless it is one that all stages have a say in."""
+    stage = spec.request.__module__.removesuffix(".operations")
+    if spec.kind == "command" and stage == "tarmac.store":  # what the stages hold is not theirs to delete
+        return handlers()[spec.name]
+    if spec.name not in HANDLERS:
         import_module(f"{stage}.handlers")
-        found = HANDLERS[spec.name]
-    return found
+    return HANDLERS[spec.name]
 
 
 def find(name: str) -> Spec:

@@ -14,7 +14,7 @@ import sysconfig
 import tempfile
 import threading
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -24,6 +24,7 @@ from tarmac.flow.steps import Options
 
 OURS = str(Path(__file__).parents[2]) + os.sep
 MOST = 20
+MOST_LOOKED = 100_000
 SYSTEM = ("/dev/", "/proc/", "/sys/", "/etc/", "/usr/", "/lib/", "/lib64/", "/opt/", "/run/", "/bin/")
 READS = os.O_RDONLY | os.O_RDWR
 _IMPORTS = "<frozen importlib"
@@ -50,6 +51,20 @@ class Watch:
         self._written: set[str] = set()
         self._found: dict[str, str] = {}
         self._before: Watch | None = None
+
+    def allow(self, *given: Any) -> None:
+        """Paths among the arguments are what the step was given."""
+        todo = list(given)
+        while todo:
+            value = todo.pop()
+            if isinstance(value, PurePath):
+                name = str(Path(value).absolute())
+                self._allowed.add(name)
+                self._folders += (f"{name}{os.sep}",)
+            elif type(value) in (list, tuple):
+                todo += value if len(value) < MOST_LOOKED else ()
+            elif type(value) is dict:
+                todo += value.values()
 
     def __enter__(self) -> None:
         _install()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tarmac.core.errors import Cancelled, TarmacError, bounded
+from tarmac.core.secrets import MASK
 from tarmac.flow import building, source, typed
 from tarmac.flow.executors import Fault, Outcome, Task, logs, watching
 from tarmac.logging.start import Surrounding, surrounding
@@ -60,11 +61,19 @@ def _attempt(task: Task, outcome: Outcome, watch: watching.Watch | None) -> Faul
         if watch is None:
             value = _call(task, args, kwargs)
         else:
+            watch.allow(*args, *kwargs.values(), task.items)
             with watch:
                 value = _call(task, args, kwargs)
         return _packed(task, value, outcome)
     except BaseException as error:  # noqa: BLE001 - whatever a step does, the driver hears of it
-        return fault_of(error)
+        return _masked(fault_of(error), task.secrets)
+
+
+def _masked(fault: Fault, secrets: tuple[str, ...]) -> Fault:
+    for secret in filter(None, secrets):
+        fault.message = fault.message.replace(secret, MASK)
+        fault.traceback = fault.traceback.replace(secret, MASK)
+    return fault
 
 
 def _call(task: Task, args: list[Any], kwargs: dict[str, Any]) -> Any:
