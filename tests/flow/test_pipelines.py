@@ -261,6 +261,70 @@ def test_outside_of_a_pipeline_a_step_is_its_function(simple: Project) -> None:
     assert out.stdout == "90 ([1, 2, 3], [4])\n"
 
 
+MADE = """
+    import functools
+    import tarmac
+
+    def loud(function):
+        @functools.wraps(function)
+        def wrapper(*args):
+            return function(*args) + 0
+        return wrapper
+
+    def times(factor):
+        @tarmac.step
+        def multiply(x: int) -> int:
+            return x * factor
+        return multiply
+
+    @tarmac.step
+    @loud
+    def inner(x: int) -> int:
+        return x + 1
+
+    class Scale:
+        by = 2
+
+        def of(self, x):
+            return x * self.by
+
+    @tarmac.step
+    def scaled(x: int, *more: int, scale: int = 1, **named: int) -> int:
+        import helpers as h
+        return Scale().of(x) + sum(more) + sum(named.values()) + h.weight(1)
+
+    @tarmac.pipeline
+    def main(x: int = 3):
+        return scaled(times(FACTOR)(inner(x)), 1, inner(2), extra=inner(5))
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "ran"),
+    [
+        ("pipe.py", "FACTOR", "8", {"multiply", "scaled"}),
+        ("pipe.py", "return x + 1", "return x + 2", {"inner", "inner-2", "inner-3", "multiply", "scaled"}),
+        (
+            "pipe.py",
+            "function(*args) + 0",
+            "function(*args) + 5",
+            {"inner", "inner-2", "inner-3", "multiply", "scaled"},
+        ),
+        ("pipe.py", "by = 2", "by = 3", {"scaled"}),
+        ("helpers.py", "depth * 10", "depth * 11", {"scaled"}),
+    ],
+)
+def test_functions_that_functions_made(project: Project, file: str, old: str, new: str, ran: set[str]) -> None:
+    project.write("helpers.py", HELPERS)
+    project.write("pipe.py", MADE.replace("FACTOR", "7") if old != "FACTOR" else MADE.replace("FACTOR", "int('7')"))
+    first = project.run()["result"]
+    assert set(project.marks().values()) == {"reuse"}
+    project.edit(file, old if old != "FACTOR" else "int('7')", new if old != "FACTOR" else "int('8')")
+    done = project.run()
+    assert {name for name, how in done["steps"].items() if how == "ran"} == ran
+    assert done["result"] != first
+
+
 BRANCHES = """
     import tarmac
 

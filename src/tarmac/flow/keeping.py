@@ -22,6 +22,7 @@ BEAT_SECONDS = 10.0
 PATIENCE_SECONDS = 120.0
 LARGEST_BATCH = 8 * 1024 * 1024
 LARGEST_LOG = 500_000
+MOST_AT_ONCE = 5_000
 AWAY = (Unreachable, Busy)
 
 
@@ -187,7 +188,11 @@ class Keeper:
                 steps, size = [], 0
             steps.append(new)
             size += weight
-        last = dict(steps=steps, code=list(gathered.code.values()), reused=gathered.reused)  # noqa: C408
+        reused = gathered.reused
+        while len(reused) > MOST_AT_ONCE:
+            made.append(self._request(reused=reused[:MOST_AT_ONCE]))
+            reused = reused[MOST_AT_ONCE:]
+        last = dict(steps=steps, code=list(gathered.code.values()), reused=reused)  # noqa: C408
         made.append(self._request(**last, alive=sorted(self._alive)))
         logs, size = list[tuple[str, int, str]](), 0
         for log in gathered.logs:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import msgspec
@@ -80,6 +80,7 @@ def made_of(node: Node, codes: Codes, known: Known, digests: dict[int, str] | No
         plain = as_declared(step, name, plain)
         digest = typed.digest_of(plain, f"{node.line}`{name}` of step `{node.name}`")
         values[name] = digest[: source.DIGITS], shown(name, plain)
+    values |= _enclosed(step, node)
     return MadeOf(
         step=f"{step.function.__module__}:{step.function.__qualname__}",
         code={label: part.digest for label, part in sorted(code.parts.items())},
@@ -114,6 +115,23 @@ def as_declared(step: Step[..., Any], name: str, value: Any) -> Any:
     if isinstance(value, File) and not value.exists():
         raise Invalid(f"`{name}` of step `{step.name}`: there is no file {bounded(value, 300)}")
     return value
+
+
+def _enclosed(step: Step[..., Any], node: Node) -> dict[str, tuple[str, str]]:
+    """What a function that was made by another one remembers of it; the code of functions is found with its own."""
+    function: Any = step.function
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not bound yet, and so of no use to the step
+            continue
+        if not isinstance(value, (FunctionType, type, ModuleType)):
+            digest = typed.digest_of(
+                value, f"{node.line}`{name}`, which step `{node.name}` has from where it was made,"
+            )
+            found[f"({name})"] = digest[: source.DIGITS], shown(name, value)
+    return found
 
 
 def _without_handles(value: Any, name: str, steps: dict[str, tuple[str, str]], known: Known) -> Any:

@@ -206,15 +206,18 @@ def imported(node: ast.Import | ast.ImportFrom, package: str) -> tuple[dict[str,
 
 
 def closure(function: FunctionType) -> Closure:
-    """The code that a step is."""
+    """The code that a step is, with the functions that it has from where it was made."""
     found = Closure()
     work: list[tuple[Module, ast.stmt, str]] = []
     seen: set[tuple[str, int]] = set()
-    module, node = locate(function)
-    if module is None or node is None:
-        _without_source(function, found)
-        return found
-    work.append((module, node, function.__qualname__))
+    for one in _enclosed(function):
+        module, node = locate(one)
+        if module is not None and node is not None:
+            work.append((module, node, one.__qualname__))
+        elif is_ours(one.__code__.co_filename) or one is function:
+            _without_source(one, found)
+        else:
+            found.packages.add(one.__module__.partition(".")[0])
     while work:
         module, node, name = work.pop()
         if (module.name, id(node)) in seen:
@@ -226,6 +229,25 @@ def closure(function: FunctionType) -> Closure:
         _keep(found, Part(label, digest, module.file, node.lineno, _text(module, node)))
         for chain in chains:
             _follow(module, chain, local, found, work)
+    return found
+
+
+def _enclosed(function: FunctionType) -> list[FunctionType]:
+    """A function and those it remembers: what a decorator has wrapped is one of them."""
+    found, todo = list[FunctionType](), [function]
+    while todo:
+        one = todo.pop()
+        if one in found:
+            continue
+        found.append(one)
+        for cell in one.__closure__ or ():
+            try:
+                value = cell.cell_contents
+            except ValueError:
+                continue
+            inner = getattr(value, "function", value)  # a step is one, too
+            if isinstance(inner, FunctionType):
+                todo.append(inner)
     return found
 
 
@@ -247,9 +269,9 @@ def locate(function: FunctionType) -> tuple[Module | None, ast.stmt | None]:
             module = None
     if module is None:
         return None, None
-    node = module.by_line.get((code.co_firstlineno, function.__name__))
+    node = module.by_line.get((code.co_firstlineno, code.co_name))
     if node is None:  # the file has changed since it was imported
-        node = next((n for (_, name), n in module.by_line.items() if name == function.__name__), None)
+        node = next((n for (_, name), n in module.by_line.items() if name == code.co_name), None)
     return module, node
 
 
