@@ -14,7 +14,6 @@ import pytest
 
 from tarmac.flow.executors import Executor, Fault, Outcome, Task
 from tarmac.flow.executors.work import Here
-from tarmac.flow.handing import NOTHING
 from tarmac.flow.steps import Options
 from tarmac.flow.typed import unpack
 
@@ -223,6 +222,3 @@ class ExecutorContract:
     def test_items_are_done_one_by_one(self, executor: Executor) -> None:
         outcome = self.do(executor, double, Here, items=[1, "a", [2]])
         assert [self.value(outcome, index) for index in range(3)] == [2, "aa", [2, 2]]
-
-
-__all__ = ["NOTHING", "ExecutorContract"]

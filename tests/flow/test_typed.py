@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tarmac.core.errors import Unstorable
 from tarmac.flow.records import Leaf
-from tarmac.flow.typed import Unstorable, files_of, pack, unpack
+from tarmac.flow.typed import files_of, pack, unpack
 
 
 class Colour(enum.Enum):

@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from pathlib import PurePath
 from typing import Any
 
-from tarmac.core.clock import now
-from tarmac.core.errors import Damaged, Invalid, TarmacError, bounded
+from tarmac.core.errors import Damaged, Invalid, StepFailed
 from tarmac.core.ids import time_ordered
-from tarmac.flow import connections, needs, plan, typed
+from tarmac.flow import connections, needs, typed
 from tarmac.flow.executors import Executor, Fault, Outcome, Task
 from tarmac.flow.executors.work import Here
 from tarmac.flow.fetching import Gone, Results
@@ -20,38 +17,26 @@ from tarmac.flow.graph import Each, Graph, Handle, Node, call, filled, handles_i
 from tarmac.flow.handing import NOTHING, Hands
 from tarmac.flow.items import Many
 from tarmac.flow.keeping import Keeper
-from tarmac.flow.keys import Codes, as_declared, shown
-from tarmac.flow.operations import NewStep
-from tarmac.flow.plan import Looked, Looking, whole_digest
-from tarmac.flow.records import CodePart, Done, MadeOf, Output, StepResult, StepRun
+from tarmac.flow.keys import Codes, as_declared
+from tarmac.flow.plan import Looked, Looking
+from tarmac.flow.records import Done, Output, StepRun
+from tarmac.flow.telling import Started, Teller, Watcher, paths
 
 LOOK_SECONDS = 0.5
 HELD_SECONDS = 1.0
 """How long a step must have kept others from the interpreter to be worth a process the next time."""
 MOST_LOSSES = 2
-Watcher = Callable[[str, Node, Any], None]
 
 
-class StepFailed(TarmacError):
-    """A step of a pipeline did not come to its end."""
-
-    code = "step_failed"
-    status = 422
-
-
-class Running:
+class Running(Started):
     """A step that has been given to the executor."""
 
-    __slots__ = ("deadline", "looked", "losses", "node", "run", "started", "started_at", "why")
+    __slots__ = ("deadline", "losses")
 
     def __init__(self, node: Node, looked: Looked | None, run: str, why: str) -> None:
-        self.node = node
-        self.looked = looked
-        self.run = run
-        self.why = why
-        self.started = time.monotonic()
-        self.started_at = now()
-        self.deadline = self.started + node.step.options.timeout if node.step.options.timeout else None
+        super().__init__(node, looked, run, why)
+        limit = node.step.options.timeout
+        self.deadline = time.monotonic() + limit if limit else None
         self.losses = 0
 
 
@@ -71,14 +56,13 @@ class Execution:
         self.graph = graph
         self.done: dict[Node, Done] = {}
         self.outputs: dict[Node, list[Output]] = {}
-        self.steps: dict[Node, StepRun] = {}
         self._looking = Looking(graph, results, codes)
         self._results = results
         self._codes = codes
         self._executor = executor
         self._keeper = keeper
         self._run = run
-        self._watch = watch or (lambda what, node, more: None)
+        self._teller = Teller(graph, keeper, watch)
         self._hands = Hands(results)
         self._after = needs.consumers(graph)
         self._number = {node: index for index, node in enumerate(graph.nodes)}
@@ -102,6 +86,11 @@ class Execution:
         for node in graph.nodes:  # all at once: who edits a file while we run changes nothing of this run
             if not node.choice:
                 codes.of(node.step)
+
+    @property
+    def steps(self) -> dict[Node, StepRun]:
+        """What became of each step that was needed."""
+        return self._teller.steps
 
     def go(self) -> None:
         """To the end, or to the first failure; what runs then is waited for."""
@@ -261,7 +250,7 @@ class Execution:
             options=node.step.options,
             arguments=lambda: self._arguments(node),
             parts=node.parts,
-            allowed=self._allowed(node),
+            allowed=(*map(str, paths(node)), str(self._results.folder)),
             code=dict(code.files),
             items=items,
             secrets=lent,
@@ -269,7 +258,7 @@ class Execution:
             apart=self._apart(node, looked),
         )
         if run == "":
-            self._announce(running, code.parts)
+            self._announce(running)
             self._used += node.step.options.cpu
         self._running[task_id] = running
         self._executor.submit(task)
@@ -283,29 +272,8 @@ class Execution:
             return False
         return bool(self._running or self._ready)
 
-    def _announce(self, running: Running, parts: Any) -> None:
-        node = running.node
-        self._keeper.code(
-            [CodePart(digest=p.digest, label=p.label, file=p.file, line=p.line, text=p.text) for p in parts.values()]
-        )
-        step = StepRun(
-            node=node.name, step=_reference(node), done="running", why=running.why, run=running.run,
-            started_at=running.started_at,
-        )  # fmt: skip
-        self.steps[node] = step
-        self._keeper.step(
-            NewStep(number=self._number[node], step=step, params=_params(node), used=self._used_things(node)), {}
-        )
-        self._watch("begin", node, running)
-
-    def _used_things(self, node: Node) -> list[str]:
-        """What a step was given, for lineage: the runs that made it, and files."""
-        found = {f"runs/{self.steps[b].run}" for b in self._sources(node) if b in self.steps and self.steps[b].run}
-        for name, value in node.arguments.items():
-            declared = value if isinstance(value, (Handle, Each)) else as_declared(node.step, name, value)
-            if isinstance(declared, PurePath):
-                found.add(f"files/{declared.as_posix()}"[:250])
-        return sorted(found)
+    def _announce(self, running: Running) -> None:
+        self._teller.begun(running, self._codes.of(running.node.step), self._sources(running.node))
 
     def _sources(self, node: Node) -> list[Node]:
         """The steps before this one; through a `when` those it has chosen."""
@@ -316,10 +284,6 @@ class Execution:
             else:
                 found.append(before)
         return found
-
-    def _allowed(self, node: Node) -> tuple[str, ...]:
-        found = [str(value) for value in _paths(node)]
-        return (*found, str(self._results.folder))
 
     def _arguments(self, node: Node) -> tuple[list[Any], dict[str, Any]]:
         """What the function is called with, taken when it is about to be."""
@@ -364,7 +328,7 @@ class Execution:
             self._redo_of(above, node, str(gone))
             return
         chosen = list(needs.chosen_nodes(node, self._chosen[node]))
-        self._watch("chosen", node, self._chosen[node])
+        self._teller.watch("chosen", node, self._chosen[node])
         self._want(chosen)
         if all(one in self.done for one in chosen):
             self._conclude(node)
@@ -393,12 +357,7 @@ class Execution:
         self.outputs[node] = result.outputs
         if node.each is not None:
             self._many[node] = Many(node, looked, self._results, self._keeper, whole=True)
-        step = StepRun(
-            node=node.name, step=_reference(node), done="reused", run=result.run, key=result.key, seconds=result.seconds
-        )
-        self.steps[node] = step
-        self._keeper.reused(self._number[node], step)
-        self._watch("reused", node, result)
+        self._teller.reused(node, result)
         self._settle(node, "reused")
 
     def _hear(self) -> None:
@@ -415,7 +374,7 @@ class Execution:
             if running.deadline is not None and moment >= running.deadline:
                 limit = running.node.step.options.timeout
                 self._executor.stop(id, Fault("TimeoutError", f"it was not done after {limit:g} s"))
-        self._watch("tick", None, None)  # type: ignore[arg-type]
+        self._teller.watch("tick", None, None)  # type: ignore[arg-type]
 
     def _ended(self, running: Running, outcome: Outcome) -> None:
         node = running.node
@@ -451,13 +410,13 @@ class Execution:
         else:
             self._unknown.add(node)
         blobs = {digest: data for one in packed for digest, data in one.blobs.items()}
-        self._keep(running, outcome, self._not_kept(node, running.looked, outcome), blobs)
+        self._keep(running, outcome, outcome.outputs, blobs)
         self._settle(node, "ran")
 
     def _again(self, running: Running, outcome: Outcome) -> None:
         """Its process is gone: that may be no fault of the step."""
         assert outcome.fault is not None
-        self._watch("lost", running.node, outcome.fault)
+        self._teller.watch("lost", running.node, outcome.fault)
         losses = running.losses + 1
         self._submit(running.node, running.looked, running.why, running.run)
         for one in self._running.values():
@@ -474,40 +433,10 @@ class Execution:
             return "; ".join(outcome.undeclared)
         return ""
 
-    def _keep(
-        self,
-        running: Running,
-        outcome: Outcome,
-        not_kept: str,
-        blobs: dict[str, Any],
-        outputs: list[Output] | None = None,
-    ) -> None:
-        node, looked = running.node, running.looked
-        result = None
-        if looked is not None:
-            result = StepResult(
-                key=looked.key, pipeline=self.graph.pipeline, node=node.name, step=_reference(node), run=running.run,
-                actor="", outputs=[] if not_kept else (outputs or outcome.outputs), made_of=looked.made,
-                seconds=round(outcome.seconds, 6), held=round(outcome.held, 3), not_kept=not_kept,
-            )  # fmt: skip
-        step = StepRun(
-            node=node.name, step=_reference(node), done="ran", why=running.why, run=running.run,
-            key=looked.key if looked is not None else "", seconds=round(outcome.seconds, 6),
-            started_at=running.started_at,
-        )  # fmt: skip
-        self.steps[node] = step
-        metrics = {"seconds": outcome.seconds, "cpu_seconds": outcome.cpu_seconds, "memory": float(outcome.memory)}
-        if outcome.attempts > 1:
-            metrics["attempts"] = float(outcome.attempts)
-        self._keeper.step(
-            NewStep(
-                number=self._number[node], step=step, status="finished", ended_at=now(), params=_params(node),
-                metrics=metrics, used=self._used_things(node), result=result,
-            ),
-            {} if not_kept else blobs,
-            heal=node in self._healed,
-        )  # fmt: skip
-        self._watch("ended", node, (outcome, not_kept))
+    def _keep(self, running: Running, outcome: Outcome, outputs: list[Output], blobs: dict[str, Any]) -> None:
+        not_kept = self._not_kept(running.node, running.looked, outcome)
+        heal = running.node in self._healed
+        self._teller.ended(running, outcome, outputs, not_kept, blobs, heal=heal)
 
     def _all_items(
         self, node: Node, many: Many, running: Running | None = None, outcome: Outcome | None = None
@@ -516,48 +445,27 @@ class Execution:
         looked = many.looked
         running = running or Running(node, looked, time_ordered(), "items are gone, or in another order")
         if outcome is None:
-            self._announce(running, self._codes.of(node.step).parts)
+            self._announce(running)
         total = Outcome(running.run, seconds=many.seconds, cpu_seconds=many.cpu_seconds, undeclared=many.undeclared)
         total.memory = outcome.memory if outcome is not None else 0
         self.outputs[node] = [many.output()]
         many.finish()
-        self._keep(running, total, self._not_kept(node, looked, total), {}, self.outputs[node])
+        self._keep(running, total, self.outputs[node], {})
         self._settle(node, "ran")
 
     def _failed(self, running: Running, outcome: Outcome) -> None:
         node, fault = running.node, outcome.fault
         assert fault is not None
-        step = StepRun(
-            node=node.name, step=_reference(node), done="failed", why=f"{fault.kind}: {bounded(fault.message, 500)}",
-            run=running.run, seconds=round(outcome.seconds, 6), started_at=running.started_at,
-        )  # fmt: skip
-        self.steps[node] = step
-        if fault.traceback:
-            self._keeper.log(running.run, outcome.log + fault.traceback)
-        metrics = {"seconds": outcome.seconds, "cpu_seconds": outcome.cpu_seconds, "attempts": float(outcome.attempts)}
-        self._keeper.step(
-            NewStep(
-                number=self._number[node], step=step, status="failed", ended_at=now(), params=_params(node),
-                metrics=metrics, used=self._used_things(node),
-            ),
-            {},
-        )  # fmt: skip
         self.done[node] = "failed"
         if self._failure is None:
             self._failure = node, fault
-        self._watch("failed", node, (outcome, fault))
+        self._teller.failed(running, outcome, fault)
 
     def _give_up(self) -> None:
         """Somebody stops us: what still runs is left."""
         for id, running in list(self._running.items()):
             self._executor.stop(id, Fault("Cancelled", "it was stopped"))
-            node = running.node
-            step = StepRun(
-                node=node.name, step=_reference(node), done="failed", why="it was stopped", run=running.run,
-                started_at=running.started_at,
-            )  # fmt: skip
-            self.steps[node] = step
-            self._keeper.step(NewStep(number=self._number[node], step=step, status="killed", ended_at=now()), {})
+            self._teller.stopped(running)
 
     # ------------------------------------------------------------------------------------------- results that are gone
 
@@ -586,30 +494,3 @@ class Execution:
             if gone.each is not None:
                 self._many[gone] = Many(gone, looked, self._results, self._keeper, again=True)
         self._submit(gone, looked, f"its result is gone: {why}")
-
-
-def _reference(node: Node) -> str:
-    return f"{node.step.function.__module__}:{node.step.function.__qualname__}"
-
-
-def _paths(node: Node) -> list[Any]:
-    found = []
-    for name, value in node.arguments.items():
-        values = value.items if isinstance(value, Each) and not isinstance(value.items, Handle) else [value]
-        for one in values:
-            plain = one if isinstance(one, (Handle, Each)) else as_declared(node.step, name, one)
-            if isinstance(plain, PurePath):
-                found.append(plain)
-    return found
-
-
-def _params(node: Node) -> dict[str, str]:
-    """Plain arguments, as params of the step's run."""
-    found = {}
-    for name, value in node.arguments.items():
-        if not isinstance(value, (Handle, Each)) and not any(True for _ in handles_in(value)):
-            found[name[:250]] = shown(name, value)
-    return found
-
-
-__all__ = ["Execution", "MadeOf", "StepFailed", "plan", "whole_digest"]

@@ -61,6 +61,7 @@ class Keeper:
         self.where = door.place, door.project
         self._gathered = Gathered()
         self._kept_code: set[str] = set()
+        self._logged: dict[str, int] = {}
         self._alive: set[str] = {run}
         self._lock = threading.Condition()
         self._ending = False
@@ -105,9 +106,12 @@ class Keeper:
             self._lock.notify()
 
     def log(self, run: str, text: str) -> None:
+        """Add to what a step has printed."""
         with self._lock:
             for start in range(0, len(text), LARGEST_LOG):
-                self._gathered.logs.append((run, start, text[start : start + LARGEST_LOG]))
+                piece = text[start : start + LARGEST_LOG]
+                self._gathered.logs.append((run, self._logged.get(run, 0), piece))
+                self._logged[run] = self._logged.get(run, 0) + len(piece)
 
     # ------------------------------------------------------------------------------------------------------- the end
 

@@ -13,14 +13,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import update_wrapper
-from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from tarmac.core.errors import Invalid, bounded
 from tarmac.flow import building, parameters
-from tarmac.flow.graph import Graph, Handle, handles_in
-from tarmac.flow.keys import Codes, shown
-from tarmac.flow.steps import Step
+from tarmac.flow.graph import Graph, handles_in
+from tarmac.flow.keys import shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -103,6 +101,3 @@ def pipeline(function: Any = None, /, *, name: str = "") -> Any:
 def as_texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Parameters as params of a run: shown, not handed on."""
     return {name: shown(name, value) for name, value in values.items()}
-
-
-__all__ = ["Codes", "Handle", "Path", "Pipeline", "Step", "pipeline"]

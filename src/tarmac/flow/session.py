@@ -13,16 +13,17 @@ from tarmac.core.errors import Conflict, Invalid, NotFound, TarmacError
 from tarmac.core.ids import time_ordered
 from tarmac.core.settings import Settings
 from tarmac.flow import plan as plans
-from tarmac.flow.execution import Execution, StepFailed, Watcher
+from tarmac.flow.execution import Execution
 from tarmac.flow.executors import Executor, logs
 from tarmac.flow.executors.mixed import Mixed
 from tarmac.flow.fetching import Results
-from tarmac.flow.graph import Graph, Node
+from tarmac.flow.graph import Graph
 from tarmac.flow.keeping import Keeper
 from tarmac.flow.keys import Codes
 from tarmac.flow.pipelines import Pipeline, as_texts
 from tarmac.flow.plan import Looking, Plan
 from tarmac.flow.records import Done, StepRun
+from tarmac.flow.telling import Watcher
 from tarmac.track.operations import CreateRun, EndRun, ListRuns, ResumeRun
 
 if TYPE_CHECKING:
@@ -178,6 +179,3 @@ def _kept_params(pipeline: Pipeline[..., Any], before: Run) -> dict[str, Any]:
 
     known = inspect.signature(pipeline.function).parameters
     return {name: value for name, value in before.params.items() if name in known and value not in ("***", "None")}
-
-
-__all__ = ["Node", "PipelineRun", "StepFailed", "open_here", "plan", "run"]

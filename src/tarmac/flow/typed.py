@@ -17,7 +17,7 @@ import msgspec
 from blake3 import blake3
 
 from tarmac.core.digest import digest_file
-from tarmac.core.errors import Invalid, bounded
+from tarmac.core.errors import Unstorable, bounded
 from tarmac.flow import plain
 from tarmac.flow.plain import NotPlain
 from tarmac.flow.records import Leaf, Output
@@ -34,12 +34,6 @@ class Packed:
 
     output: Output
     blobs: dict[str, bytes | Path] = field(default_factory=dict)
-
-
-class Unstorable(Invalid):
-    """A value that can only be handed on in memory."""
-
-    code = "unstorable"
 
 
 def pack(value: Any, what: str) -> Packed:

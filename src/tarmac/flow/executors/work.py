@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from tarmac.core.errors import Cancelled, TarmacError, bounded
+from tarmac.core.errors import Cancelled, TarmacError, Unstorable, bounded
 from tarmac.core.secrets import MASK
 from tarmac.flow import building, source, typed
 from tarmac.flow.executors import Fault, Outcome, Task, logs, watching
@@ -104,7 +104,7 @@ def _packed(task: Task, value: Any, outcome: Outcome) -> Fault | None:
     try:
         outcome.packed = [typed.pack(one, "its result") for one in values]
         _refuse_secrets(task, outcome.packed)
-    except typed.Unstorable as error:
+    except Unstorable as error:
         if task.options.cache:
             return Fault("Unstorable", error.message, hint=error.hint or "")
         outcome.packed, outcome.unstorable = [], error.message
@@ -119,7 +119,7 @@ def _refuse_secrets(task: Task, packed: list[typed.Packed]) -> None:
             texts += [lambda leaf=leaf: leaf.inline for leaf in one.output.leaves]  # type: ignore[misc]
             texts += [lambda data=data: data for data in one.blobs.values() if isinstance(data, bytes)]  # type: ignore[misc]
             if any(secret in text() for text in texts):
-                raise typed.Unstorable("its result has a connection's secret in it, and is not stored")
+                raise Unstorable("its result has a connection's secret in it, and is not stored")
 
 
 def fault_of(error: BaseException) -> Fault:
