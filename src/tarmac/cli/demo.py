@@ -91,7 +91,21 @@ def command(keep: Path | None, quick: bool) -> None:
     with folder(keep) as place, Stage(place) as stage:
         started = time.monotonic()
         stage.opening()
-        for scene in (workspace, runs, tracking, pipelines, models, server, people, lineage, blobs, damage, ledger, backup, data):
+        for scene in (
+            workspace,
+            runs,
+            tracking,
+            pipelines,
+            models,
+            server,
+            people,
+            lineage,
+            blobs,
+            damage,
+            ledger,
+            backup,
+            data,
+        ):
             scene(stage, quick)
         stage.stop_server()
         closing(stage, keep, time.monotonic() - started)
