@@ -150,3 +150,43 @@ def test_a_model_is_found_again_by_who_made_it(project: Project) -> None:
     assert project.run()["result"] == 2
     done = project.run("pipe:main", "-p", "at=3")
     assert (done["result"], done["steps"]) == (3, {"fit": "reused", "use": "ran"})
+
+
+def test_a_version_of_data_counts_by_its_content(project: Project) -> None:
+    (project.folder / "faces").mkdir()
+    project.write("faces/a.txt", "a")
+    project.tarmac("data", "log", "faces", "faces")
+    project.write(
+        "pipe.py",
+        """
+        import tarmac
+
+        @tarmac.step
+        def read(faces) -> str:
+            return (faces.path() / "a.txt").read_text()
+
+        @tarmac.step
+        def back(faces):
+            return faces
+
+        @tarmac.pipeline
+        def main(version: str = "latest"):
+            return read(tarmac.dataset("faces").at(version))
+
+        @tarmac.pipeline
+        def returned():
+            return back(tarmac.dataset("faces").latest)
+        """,
+    )
+    done = project.run()
+    assert done["result"] == "a"
+    assert project.marks() == {"read": "reuse"}
+    step = json.loads(project.tarmac("pipelines", "show", done["run"], "--json"))["steps"][0]["run"]
+    edges = json.loads(project.tarmac("lineage", f"runs/{step}", "--json"))["edges"]
+    assert "data/faces@v1" in {edge["source"] for edge in edges}
+    project.write("faces/a.txt", "b")
+    project.tarmac("data", "log", "faces", "faces")
+    assert project.plan()["read"]["why"] == ["`faces` was data/faces@v1, is data/faces@v2"]
+    assert project.run("pipe:main", "--workers", "1")["result"] == "b"
+    assert project.run("pipe:main", "-p", "version=v1")["steps"] == {"read": "reused"}
+    assert "what steps are only given" in project.run("pipe:returned", code=1)["error"]["message"]

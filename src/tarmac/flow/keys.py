@@ -152,6 +152,8 @@ def shown(name: str, value: Any) -> str:
         return bounded(mask_value(name, str(value)), SHOWN)
     if isinstance(value, (list, tuple, dict, set)):
         return bounded(mask_value(name, repr(value)[:1000]), SHOWN)
+    if hasattr(type(value), "__tarmac_thing__"):
+        return bounded(value.__tarmac_thing__()[0], SHOWN)
     return f"<{type(value).__name__}>"
 
 

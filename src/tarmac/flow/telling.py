@@ -131,6 +131,8 @@ class Teller:
         """What a step is given, for lineage: the runs that made it, and files."""
         found = {f"runs/{self.steps[one].run}" for one in sources if one in self.steps and self.steps[one].run}
         found |= {f"files/{path.as_posix()}"[:250] for path in paths(node)}
+        things = (value for value in node.arguments.values() if hasattr(type(value), "__tarmac_thing__"))
+        found |= {thing.__tarmac_thing__()[0] for thing in things}
         return sorted(found)
 
 

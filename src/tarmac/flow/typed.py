@@ -25,6 +25,8 @@ from tarmac.store.records import File as StoredFile
 
 INLINE = 4096
 """Bytes that are kept in the row itself: a blob costs two syncs of the disk."""
+NOT_A_RESULT = "key"
+"""What counts for a key and is not stored: a connection, a version of data."""
 NOT_KEPT = ("generator", "coroutine", "async_generator", "module", "frame", "traceback")
 
 
@@ -128,7 +130,7 @@ def _leaf(value: Any, blobs: dict[str, bytes | Path]) -> Leaf | None:
         path = Path(value)
         return _path(path, blobs) if path.exists() else None
     if hasattr(kind, "__tarmac_key__"):
-        return Leaf(codec="none", files=[], name=repr(value.__tarmac_key__()))
+        return Leaf(codec=NOT_A_RESULT, files=[], name=repr(value.__tarmac_key__()))
     encoder = ENCODERS.get(top)
     if encoder is not None:
         made = encoder(value)

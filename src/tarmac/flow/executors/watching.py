@@ -58,13 +58,22 @@ class Watch:
         while todo:
             value = todo.pop()
             if isinstance(value, PurePath):
-                name = str(Path(value).absolute())
-                self._allowed.add(name)
-                self._folders += (f"{name}{os.sep}",)
+                self._allow_below(Path(value))
+            elif hasattr(type(value), "__tarmac_thing__"):
+                for place in value.__tarmac_thing__()[1]:
+                    if "://" in place:
+                        self._network = True
+                    else:
+                        self._allow_below(Path(place))
             elif type(value) in (list, tuple):
                 todo += value if len(value) < MOST_LOOKED else ()
             elif type(value) is dict:
                 todo += value.values()
+
+    def _allow_below(self, path: Path) -> None:
+        name = str(path.absolute())
+        self._allowed.add(name)
+        self._folders += (f"{name}{os.sep}",)
 
     def __enter__(self) -> None:
         _install()

@@ -103,6 +103,8 @@ def _packed(task: Task, value: Any, outcome: Outcome) -> Fault | None:
     outcome.values = values
     try:
         outcome.packed = [typed.pack(one, "its result") for one in values]
+        if any(leaf.codec == typed.NOT_A_RESULT for one in outcome.packed for leaf in one.output.leaves):
+            raise Unstorable("its result is, or holds, what steps are only given: a connection or a version of data")
         _refuse_secrets(task, outcome.packed)
     except Unstorable as error:
         if task.options.cache:
