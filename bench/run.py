@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench import machine, table  # noqa: E402
 
-PARTS = ("store", "tracking", "training", "mlflow", "registry", "serving", "data")
+PARTS = ("store", "tracking", "training", "mlflow", "registry", "serving", "data", "pipelines")
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 

@@ -44,7 +44,8 @@ PROJECT_FILE = {
     "data.NAME.query": "What `tarmac data log NAME` asks for where there is no path.",
     "connections.NAME.kind": "What it is: `sqlite`, `postgres`, `webhook`.",
     "connections.NAME.secret": (
-        "Where its URL with user and password is found: `env:NAME`, `file:PATH` or `keyring:SERVICE/USER`."
+        "Where its password, or its URL with user and password, is found: `env:NAME`, `file:PATH` or "
+        "`keyring:SERVICE/USER`."
     ),
     "connections.NAME.path": "The file of a SQLite database.",
     "trust.keys": "Files with public keys: packages signed by one of them may run code of their own here.",
@@ -59,6 +60,9 @@ PROJECT_FILE = {
     "models.NAME.gates.ALIAS.positive": "Which answer counts as yes; by default the last in order.",
     "models.NAME.gates.ALIAS.licences": "Licences that are allowed, like `MIT` or `BSD*`; none means any.",
     "project.timezone": "The zone that schedules will be in. Nothing reads it yet.",
+    "pipelines.NAME.entry": "A pipeline, `module:function`; modules are found in this folder and in `src`.",
+    "connections.NAME.url": "Its address, without a password.",
+    "connections.NAME.user": "Who asks there.",
 }
 
 
@@ -255,6 +259,7 @@ SIMPLE: dict[type[inspect.Type], str] = {
     inspect.IntType: "whole number",
     inspect.FloatType: "number",
     inspect.BoolType: "true or false",
+    inspect.BytesType: "bytes, in base64",
     inspect.AnyType: "any JSON",
     inspect.NoneType: "null",
 }
@@ -414,9 +419,10 @@ def project_keys() -> Iterator[tuple[str, inspect.Field, dict[str, type]]]:
 
 
 def project_file_page() -> str:
+    named: dict[str, type] = {}
     rows = [
         (f"`{path}`", type_text(field.type, named), default(field), PROJECT_FILE.get(path, ""))
-        for path, field, named in project_keys()
+        for path, field, _ in project_keys()
     ]
     lines = [
         "# `tarmac.toml`",
@@ -425,7 +431,10 @@ def project_file_page() -> str:
         "missing. A key that is not in this list is an error that names the nearest known one.",
         "",
         table(("key", "type", "default", "meaning"), rows),
+        "",
     ]
+    for name in sorted(named):
+        lines += type_section(named[name], named)
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -7,22 +7,33 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "Connection",
+    "File",
     "Run",
     "TarmacError",
     "Workspace",
     "autolog",
     "connect",
+    "connection",
     "current_run",
     "dataset",
+    "each",
     "load_model",
     "loop",
+    "pipeline",
     "run",
     "runs",
     "service",
+    "step",
+    "when",
 ]
 
 if TYPE_CHECKING:
     from tarmac.core.errors import TarmacError
+    from tarmac.flow.branches import each, when
+    from tarmac.flow.connections import Connection, connection
+    from tarmac.flow.pipelines import pipeline
+    from tarmac.flow.steps import File, step
     from tarmac.logging.auto import autolog
     from tarmac.logging.auto.torch import loop
     from tarmac.logging.run import Run
@@ -34,18 +45,25 @@ if TYPE_CHECKING:
     from tarmac.workspace.services import service
 
 _HOMES = {
+    "Connection": "tarmac.flow.connections",
+    "File": "tarmac.flow.steps",
     "Run": "tarmac.logging.run",
     "TarmacError": "tarmac.core.errors",
     "Workspace": "tarmac.workspace",
     "autolog": "tarmac.logging.auto",
     "connect": "tarmac.workspace",
+    "connection": "tarmac.flow.connections",
     "current_run": "tarmac.logging.start",
     "dataset": "tarmac.workspace.datasets",
+    "each": "tarmac.flow.branches",
     "load_model": "tarmac.workspace.models",
     "loop": "tarmac.logging.auto.torch",
+    "pipeline": "tarmac.flow.pipelines",
     "run": "tarmac.logging.start",
     "runs": "tarmac.workspace.frames",
     "service": "tarmac.workspace.services",
+    "step": "tarmac.flow.steps",
+    "when": "tarmac.flow.branches",
 }
 
 

@@ -151,7 +151,7 @@ class Session:
                 if line == "^C":
                     self.stop()
                     command = ""
-            elif line.startswith("> ") and not expected:
+            elif (line.startswith("> ") or line == ">") and not expected:
                 command += "\n" + line[2:]
             else:
                 expected.append(line)

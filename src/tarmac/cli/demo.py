@@ -84,6 +84,23 @@ require = ["metrics['val/accuracy'] >= 0.7",
            "package.size_mb <= 1"]
 """
 HISTORY = ("at", "alias", "how", "before", "after", "reason")
+PIPELINE = """\
+import tarmac
+LIMIT = 5
+@tarmac.step
+def load(path: tarmac.File) -> list[int]:
+    return [int(word) for word in path.read_text().split()]
+@tarmac.step
+def cut(rows: list[int]) -> list[int]:
+    return [row for row in rows if row <= LIMIT]
+@tarmac.step
+def score(rows: list[int], all_rows: list[int], weight: float) -> float:
+    return weight * sum(rows) + len(all_rows) - 2
+@tarmac.pipeline
+def main(path: tarmac.File = "rows.txt", weight: float = 2.0):
+    rows = load(path)
+    return score(cut(rows), rows, weight)
+"""
 
 
 @click.command("demo")
@@ -97,8 +114,8 @@ def command(keep: Path | None, quick: bool) -> None:
         started = time.monotonic()
         stage.opening()
         scenes = (
-            workspace, runs, tracking, server, people, lineage, blobs, damage, models, gates, serving, ledger, backup,
-            data,
+            workspace, runs, tracking, pipelines, server, people, lineage, blobs, damage, models, gates, serving,
+            ledger, backup, data,
         )  # fmt: skip
         for scene in scenes:
             scene(stage, quick)
@@ -211,6 +228,24 @@ def serving(stage: Stage, quick: bool) -> None:
         if "hinge" not in stage.python(ask):
             raise Internal("the demo expected the cut to be heard")
         stage.tarmac("uncut", "door", show=False)
+
+
+def pipelines(stage: Stage, quick: bool) -> None:
+    stage.scene(
+        "A pipeline that plans and explains itself",
+        "Steps are plain functions. What would run is known before, with the reason; what has not changed is reused.",
+    )
+    stage.script("pipe.py", PIPELINE)
+    (stage.project / "rows.txt").write_text("3 1 4 1 5 9 2 6\n")
+    stage.tarmac("plan", "pipe:main", says="it has not been run yet")
+    stage.tarmac("run", "pipe:main", "--quiet", says="38.0")
+    stage.note("LIMIT, a constant that one of the steps uses, is changed from 5 to 6:")
+    script = stage.project / "pipe.py"
+    script.write_text(script.read_text().replace("LIMIT = 5", "LIMIT = 6"))
+    stage.tarmac("plan", "pipe:main", says="`LIMIT = 6`, was `LIMIT = 5`")
+    stage.tarmac("run", "pipe:main", says="✓ load  reused")
+    if not quick:
+        stage.tarmac("run", "pipe:main", "-p", "weight=3", says="reused")
 
 
 def server(stage: Stage, quick: bool) -> None:

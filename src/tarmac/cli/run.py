@@ -1,4 +1,4 @@
-"""`tarmac run SCRIPT`: any script as a tracked run; what it prints is kept and still shown."""
+"""`tarmac run`: a pipeline, or any script as a tracked run; what it prints is kept and still shown."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from typing import IO, Any, Literal
 import click
 from msgspec.structs import replace
 
+from tarmac.cli import pipeline
 from tarmac.cli.common import add_options, opened, take_options
 from tarmac.core.clock import now
-from tarmac.core.errors import Conflict, Invalid, NotFound, TarmacError
+from tarmac.core.errors import Conflict, Invalid, NotFound, TarmacError, bounded
 from tarmac.core.secrets import mask_value
 from tarmac.logging import capture
 from tarmac.logging.place import TAKEN
@@ -33,29 +34,52 @@ Status = Literal["finished", "failed", "killed"]
 
 
 @click.command("run", context_settings={"ignore_unknown_options": False})
-@click.argument("script", type=click.Path(path_type=Path))
+@click.argument("target", required=False)
 @click.argument("words", nargs=-1)
 @click.option(
-    "-p", "--param", "params", multiple=True, metavar="KEY=VALUE", help="A param; the script gets --KEY VALUE."
+    "-p",
+    "--param",
+    "params",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A param; a pipeline has it as its parameter, a script gets --KEY VALUE.",
 )
-@click.option("--experiment", default=None, help="The experiment.  [default: the script's name]")
+@click.option("--experiment", default=None, help="The experiment.  [default: the pipeline's or script's name]")
 @click.option("--name", default=None, help="The run's name.")
+@click.option("--resume", is_flag=True, help="Of a pipeline: go on with its last run, which failed or was killed.")
+@click.option("--workers", type=int, default=0, help="Of a pipeline: run its steps in so many processes.")
+@click.option("--quiet", is_flag=True, help="Of a pipeline: show no steps.")
 def run(
-    script: Path,
+    target: str | None,
     words: tuple[str, ...],
     params: tuple[str, ...],
     experiment: str | None,
     name: str | None,
+    resume: bool,
+    workers: int,
+    quiet: bool,
     **values: Any,
 ) -> int:
-    """Run SCRIPT as a tracked run: its params, output, source, packages and machine are kept.
+    """Run a pipeline, or a script as a tracked run: params, output, source, packages and machine are kept.
 
-    WORDS go to the script as they are; put `--` before the ones that start with a dash.
+    TARGET is a pipeline of tarmac.toml, MODULE:FUNCTION, or a script; without it the only pipeline there is. WORDS go
+    to a script as they are; put `--` before the ones that start with a dash.
     """
     workspace, project, as_json = take_options(values)
+    if pipeline.is_pipeline(target):
+        if words:
+            raise Invalid(f"a pipeline takes no words like `{bounded(words[0])}`", hint=f"-p {bounded(words[0])}=…")
+        return pipeline.run(
+            target, pipeline.pairs(params), workspace=workspace, project=project, as_json=as_json, resume=resume,
+            workers=workers, experiment=experiment, name=name, quiet=quiet,
+        )  # fmt: skip
+    assert target is not None
+    if resume or workers or quiet:
+        raise Invalid("--resume, --workers and --quiet are for pipelines", hint=f"`{bounded(target)}` is a script")
+    script = Path(target)
     if not script.is_file():
         raise NotFound.named("script", str(script), [path.name for path in Path().glob("*.py")])
-    given = dict(_pair(text) for text in params)
+    given = pipeline.pairs(params)
     command = [
         sys.executable,
         str(script),
@@ -103,13 +127,6 @@ def end(door: Workspace, started: Run, status: Status) -> Run:
 def _shown(params: dict[str, str]) -> dict[str, str]:
     """Params as they may be kept: the script gets a secret, the store does not."""
     return {key: mask_value(key, value) for key, value in params.items()}
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, mark, value = text.partition("=")
-    if not mark or not key:
-        raise Invalid(f"`{text}` is not KEY=VALUE", hint="like -p depth=6")
-    return key, value
 
 
 def describe(door: Workspace, started: Run, script: Path, command: list[str]) -> None:

@@ -4,7 +4,8 @@
     ├── Invalid            400  the request itself is wrong
     │   ├── UnknownKey          a key nobody knows, with the nearest known one
     │   ├── NotAWorkspace       a folder or address that holds no workspace
-    │   └── OutsideRange   416  bytes that a blob does not have
+    │   ├── OutsideRange   416  bytes that a blob does not have
+    │   └── Unstorable          a value that can only be handed on in memory
     ├── Unauthenticated    401  nobody we know
     ├── Forbidden          403  somebody we know, who may not
     │   └── Untrusted           a request that did not come from where it should
@@ -14,6 +15,7 @@
     ├── TooLarge           413
     ├── WrongContent       415
     ├── Refused            422  a rule said no
+    ├── StepFailed         422  a step of a pipeline did not come to its end
     ├── Damaged            500  what is stored is not what was stored
     ├── Internal           500  our fault
     ├── Cancelled          499  somebody asked to stop
@@ -195,6 +197,12 @@ class OutsideRange(Invalid):
         return cls(f"the range is outside of the blob's {size:,} bytes", hint="ask for less", detail={"size": size})
 
 
+class Unstorable(Invalid):
+    """A value that cannot be stored: it can only be handed on in memory."""
+
+    code = "unstorable"
+
+
 class WrongContent(TarmacError):
     """A body in a form that is not spoken here."""
 
@@ -205,6 +213,12 @@ class Refused(TarmacError):
     """A rule looked at the facts and said no."""
 
     code, status = "refused", 422
+
+
+class StepFailed(TarmacError):
+    """A step of a pipeline did not come to its end."""
+
+    code, status = "step_failed", 422
 
 
 class Damaged(TarmacError):

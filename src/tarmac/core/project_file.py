@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -82,14 +82,28 @@ class DataTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A place outside that things are read from or sent to."""
+    """A place outside that things are read from or sent to. The secret is a reference, never the value."""
 
-    kind: str
+    kind: str = ""
     """What it is: `sqlite`, `postgres`, `webhook`."""
-    secret: str = ""
-    """Where its URL with user and password is found: `env:NAME`, `file:PATH` or `keyring:SERVICE/USER`."""
+    url: str = ""
+    """Its address, without a password."""
+    user: str = ""
+    secret: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^$|^(env|file|keyring):.+$(?!\n)", description="env:NAME, file:PATH or keyring:SERVICE/USER"
+        ),
+    ] = ""
+    """Where its password, or its URL with user and password, is found."""
     path: str = ""
     """The file of a SQLite database."""
+
+
+class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pipeline by name: `entry` is `module:function`."""
+
+    entry: Annotated[str, msgspec.Meta(pattern=r"^[\w.]+:[\w.]+$(?!\n)", description="module:function")]
 
 
 class ProjectFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,6 +112,7 @@ class ProjectFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     data: dict[str, DataTable] = {}
     connections: dict[str, Connection] = {}
     models: dict[str, ModelTable] = {}
+    pipelines: dict[str, Pipeline] = {}
 
 
 def find(start: Path) -> Path | None:

@@ -28,6 +28,16 @@ def handlers() -> dict[str, Handler]:
     return HANDLERS
 
 
+def handler(spec: Spec) -> Handler:
+    """An operation's handler; imports its stage and no other, unless it is one that all stages have a say in."""
+    stage = spec.request.__module__.removesuffix(".operations")
+    if spec.kind == "command" and stage == "tarmac.store":  # what the stages hold is not theirs to delete
+        return handlers()[spec.name]
+    if spec.name not in HANDLERS:
+        import_module(f"{stage}.handlers")
+    return HANDLERS[spec.name]
+
+
 def find(name: str) -> Spec:
     spec = operations().get(name)
     if spec is None:

@@ -48,7 +48,6 @@ class Door:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.jobs = Spawner(store)
-        self._handlers = catalog.handlers()
 
     def dispatch(self, request: Operation[Any], actor: Actor, project: str) -> Any:
         """Do it now, in this thread, and answer."""
@@ -73,9 +72,7 @@ class Door:
         key = self.store.project_key(project)
         try:
             with self.store.database.read() as connection:
-                return self._handlers[spec.name].apply(
-                    request, Reader(connection, self.store.names, key, project, actor)
-                )
+                return catalog.handler(spec).apply(request, Reader(connection, self.store.names, key, project, actor))
         except Exception as error:
             raise in_our_words(spec.name, error) from error
 
@@ -106,7 +103,7 @@ class Door:
         self.store.writer.submit(work, finished)
 
     def _command(self, spec: Spec, request: Operation[Any], actor: Actor, project: str, key: int) -> Work:
-        handler = self._handlers[spec.name]
+        handler = catalog.handler(spec)
         extra: tuple[Any, ...] = ()
         if handler.prepare is not None:
             try:

@@ -7,9 +7,11 @@ from tarmac.core.clock import now
 from tarmac.core.errors import Conflict, Forbidden
 from tarmac.core.operation import SPECS, handles
 from tarmac.flow import operations as ops
-from tarmac.flow import queries
+from tarmac.flow import queries, recording
 from tarmac.flow.records import OPEN, Job, LogPart
 from tarmac.store.sql import Reader, Tx
+
+__all__ = ["recording"]  # whose handlers are found here
 
 
 @handles(ops.ListJobs)

@@ -11,6 +11,7 @@ import os
 import sys
 import weakref
 from collections.abc import Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +114,46 @@ def run(
     return made
 
 
+class Surrounding:
+    """A step's run, which is somebody else's to begin and to end. It costs nothing until somebody logs to it."""
+
+    def __init__(self, where: str, project: str, run: str, name: str, experiment: str, parent: str) -> None:
+        self._where = where, project
+        self._names = run, name, experiment, parent
+        self._run: Run | None = None
+
+    def open(self) -> Run:
+        if self._run is None:
+            id, name, experiment, parent = self._names
+            found = place.find(*self._where)
+            begin = Begin(
+                run=id, at=max(0, now()), project=found.project, owner=False, experiment=experiment, name=name,
+                parent=parent, note="", host="", pid=os.getpid(), command=[], folder=_plain(_here()), script="",
+                packages=[], python="", capture=False, meter=False, seeds={}, adopts=False, offline=found.offline,
+                resume=False, version=__version__,
+            )  # fmt: skip
+            self._run = Run(found, begin)
+            self._run.hidden = True
+            _keep(self._run)
+        return self._run
+
+    def close(self) -> None:
+        """What was logged is in the workspace when this returns, or is carried there later."""
+        if self._run is not None:
+            self._run.end()
+
+
+surrounding: ContextVar[Surrounding | None] = ContextVar("tarmac_step", default=None)
+
+
 def current_run() -> Run | None:
-    """The run that this code runs in: the innermost `with`, else the newest of this process; None outside of any."""
+    """The run that this code runs in: the innermost `with`, the step's, else the newest of this process; None outside
+    of any."""
     found = current.get()
     if found is not None and not found.ended:
         return found
+    if (step := surrounding.get()) is not None:
+        return step.open()
     return next((one for one in reversed(_runs) if not one.ended and not one.hidden), None)
 
 

@@ -305,8 +305,26 @@ class Version:
             raise NotFound.named("file", path, files, hint=f"`tarmac data files {self.ref}` lists them")
         return entry
 
+    def __tarmac_key__(self) -> tuple[str, str]:
+        """What counts of it where a step of a pipeline is given it: its name and its content."""
+        return self.facts.name, self.facts.digest
+
+    def __tarmac_thing__(self) -> tuple[str, list[str]]:
+        """Its name in lineage, and where a step that is given it may read."""
+        workspace = self.data_set.workspace
+        return f"data/{self.ref}", [workspace.place, str(state_of(workspace))]
+
+    def __reduce__(self) -> Any:
+        workspace = self.data_set.workspace
+        return _again, (workspace.place, workspace.project, self.ref)
+
     def __repr__(self) -> str:
         return f"<tarmac data {self.ref}: {self.facts.files} files, {self.facts.size} bytes>"
+
+
+def _again(place: str, project: str, ref: str) -> Version:
+    """The same version in another process."""
+    return Version.named(connect(place, project), ref)
 
 
 def _followed(path: str, target: str) -> str:

@@ -13,7 +13,7 @@ AT_ONCE = 200
 # what belongs to a run and to nothing else
 OWN_TABLES = (
     "params", "tags", "metrics", "metric_tails", "metric_segments", "metric_sheets", "metric_outlines", "artifacts",
-    "run_inputs", "run_logs", "run_facts", "spools",
+    "run_inputs", "run_logs", "run_facts", "spools", "pipeline_steps",
 )  # fmt: skip
 
 
