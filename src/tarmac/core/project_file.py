@@ -89,12 +89,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     url: str = ""
     """Its address, without a password."""
     user: str = ""
-    secret: Annotated[
-        str,
-        msgspec.Meta(
-            pattern=r"^$|^(env|file|keyring):.+$(?!\n)", description="env:NAME, file:PATH or keyring:SERVICE/USER"
-        ),
-    ] = ""
+    secret: str = ""
     """Where its password, or its URL with user and password, is found."""
     path: str = ""
     """The file of a SQLite database."""
