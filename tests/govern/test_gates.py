@@ -473,3 +473,23 @@ def test_rows_may_be_a_version_of_data(here: Workspace, tmp_path: Path, tarmac: 
         (tmp_path / "tarmac.toml").write_text(file.format(named))
         with pytest.raises((NotFound, Invalid), match=said):
             promote(here, "churn@v1")
+
+
+def test_the_contract_of_the_data_is_asked(here: Workspace, tmp_path: Path, tarmac: Callable[..., Ran]) -> None:
+    gate(here, "contract.passed", "contract.failures == 0")
+    version = trained(here, 0.9)
+    assert version.run is not None
+    (tmp_path / "rules.toml").write_text('format = 1\n[columns.a]\ntype = "integer"\nmax = 5\n')
+    (tmp_path / "tarmac.toml").write_text('[data.rows]\npath = "rows.csv"\ncontract = "rules.toml"\n')
+    (tmp_path / "rows.csv").write_text("a\n1\n9\n")
+    logged = tarmac("data", "log", "rows", "--accept")
+    assert logged.code == 0, logged.err
+    here(UseInput(id=version.run, name="rows", version="v1"))
+    said = here(JudgeVersion(ref="churn@v1", to="production")).outcomes
+    assert [outcome.values for outcome in said] == [{"contract.passed": False}, {"contract.failures": 1}]
+    better = trained(here, 0.9)
+    assert better.run is not None
+    (tmp_path / "rows.csv").write_text("a\n1\n3\n")
+    assert tarmac("data", "log", "rows").code == 0
+    here(UseInput(id=better.run, name="rows", version="v2"))
+    assert here(JudgeVersion(ref="churn@v2", to="production")).passed

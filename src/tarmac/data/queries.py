@@ -175,13 +175,13 @@ def versions(read: Reader, name: str, before: int, limit: int, *, deleted: bool)
     return by_keys(read, [row[0] for row in rows], with_document=False)
 
 
-def named_exactly(read: Reader, name: str, version: str) -> DataVersion | None:
+def named_exactly(read: Reader, name: str, version: str, *, with_document: bool = False) -> DataVersion | None:
     """The version that is meant by a name with a number, a day, `latest` or nothing; None if it is none of ours."""
     if data_set(read, name) is None:
         return None
     try:
         reference = parse(f"{name}@{version or LATEST}")
-        return by_keys(read, [find(read, reference)], with_document=False)[0]
+        return by_keys(read, [find(read, reference)], with_document=with_document)[0]
     except (Invalid, NotFound):
         return None
 

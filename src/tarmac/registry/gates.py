@@ -38,6 +38,10 @@ FAMILIES: dict[str, Family] = {
     "compiled": Family(
         "compiled.equal, .difference, .agreement: what the proof found", ("equal", "difference", "agreement")
     ),
+    "contract": Family(
+        "contract.passed, .failures: what the contracts of its run's data said when it was logged",
+        ("passed", "failures"),
+    ),
     "data": Family("data.age_days: how old the oldest version of data is that its run was given", ("age_days",)),
     "reproducible": Family("reproducible: its run was done again from nothing and came out the same", keys=(0,)),
     "measured": Family("measured.accuracy: scores on the gate's rows", SCORES, measured=True),

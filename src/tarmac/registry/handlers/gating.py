@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -136,7 +138,7 @@ class Known:
                 return as_number(side.version.tags.get(name))
             case ("package", part):
                 return _of_package(side.package, part)
-            case (("compiled" | "reproducible" | "data"), *rest):
+            case (("compiled" | "reproducible" | "data" | "contract"), *rest):
                 return recorded_fact(self._read, side, path[0], rest[0] if rest else "")
         return None
 
@@ -189,12 +191,25 @@ def recorded_fact(read: Reader, side: Side, family: str, part: str) -> object:
             return None
         return form.equal if part == "equal" else form.proof.get(_PROOF[part])
     run = side.version.run or (side.package.run if side.package else None)
-    if family == "data" and run:
-        made = rows.data_of_run(read, run)
-        known = [at for at in made if at is not None]
-        # all of it has to be known: what is not kept here may be of any age
-        return (_now(read) - min(known)) / DAY if known and len(known) == len(made) else None
-    return None
+    if family not in ("data", "contract") or not run:
+        return None
+    given = rows.data_of_run(read, run)
+    known = [data for data in given if data is not None]
+    if not known or len(known) < len(given):  # what is not kept here may be of any age, and anything
+        return None
+    if family == "data":
+        return (_now(read) - min(data.created_at for data in known)) / DAY
+    return _of_contracts([data.document for data in known], part)
+
+
+def _of_contracts(documents: Sequence[Mapping[str, Any]], part: str) -> object:
+    """What the contracts said when the data was logged; missing if one version was logged without any."""
+    verdicts = [document.get("verdict") for document in documents]
+    if not all(isinstance(verdict, dict) for verdict in verdicts):
+        return None
+    if part == "passed":
+        return all(verdict["state"] == "passed" for verdict in verdicts if verdict)
+    return sum(finding["state"] == "failed" for verdict in verdicts if verdict for finding in verdict["findings"])
 
 
 def _still_holds(

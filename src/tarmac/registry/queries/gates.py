@@ -9,7 +9,8 @@ import msgspec
 
 from tarmac.core.digest import digest
 from tarmac.core.errors import NotFound
-from tarmac.data.queries import named_exactly
+from tarmac.data import queries as data
+from tarmac.data.records import DataVersion
 from tarmac.registry.records import Approval, Check, Gate, Signature
 from tarmac.store import manifests
 from tarmac.store.ledger import as_bytes
@@ -202,17 +203,16 @@ def actor_of_run(read: Reader, run: str) -> str | None:
     return actor
 
 
-def data_of_run(read: Reader, run: str) -> list[int | None]:
-    """When each version of data that a run was given was made; None for one that is not kept here."""
-    found: list[int | None] = []
+def data_of_run(read: Reader, run: str) -> list[DataVersion | None]:
+    """Each version of data that a run was given; None for one that is not kept here."""
+    found: list[DataVersion | None] = []
     for (source,) in read.all(
         "SELECT source FROM lineage WHERE project = :project AND target = :run AND source LIKE 'data/%'",
         project=read.project,
         run=f"runs/{run}",
     ):
         name, _, version = source.removeprefix("data/").rpartition("@")
-        data = named_exactly(read, name, version) if name else None
-        found.append(data.created_at if data else None)
+        found.append(data.named_exactly(read, name, version, with_document=True) if name else None)
     return found
 
 
