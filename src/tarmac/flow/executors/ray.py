@@ -10,6 +10,7 @@ import os
 import pickle
 import queue
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -31,6 +32,7 @@ LOOK_SECONDS = 0.25
 COUNT_SECONDS = 5.0
 MOST_WAITING = 4_000_000
 TRIES = 3
+REACH_SECONDS = 10
 LOST = (
     "WorkerCrashedError", "NodeDiedError", "LocalRayletDiedError", "OutOfMemoryError", "ObjectLostError",
     "TaskCancelledError", "NodePreemptedError",
@@ -349,6 +351,8 @@ def connect(ray: Any, address: str) -> None:
 
 def _join(ray: Any, address: str) -> None:
     """Ray starts a process for each client by a fork beside running threads, which fails now and then: another try."""
+    parts = urlsplit(address)
+    socket.create_connection((parts.hostname or "", parts.port or 0), REACH_SECONDS).close()  # ray would try for 30 s
     for tries in range(TRIES):
         try:
             ray.init(address, log_to_driver=False, logging_level="error")
