@@ -169,7 +169,7 @@ def test_a_pipeline_gives_the_same_there_as_here(nodes: Nodes, project: Project,
     project.write("input.bin", "1 2 3")
     server = serve(folders.at(project.folder))
     words = "-w", server.url
-    there = project.run("pipe:main", *words, "--on", nodes.address, GIVEN="yes", **AUTH)
+    there = project.run("pipe:main", *words, "--on", nodes.address, code=0, GIVEN="yes", **AUTH)
     assert there["result"] == [60, 124999750000.0, [1, 4, 9], "[1, 4, 9]", "report.txt"]
     assert set(there["steps"].values()) == {"ran"}
     here = project.run("pipe:main", *words, GIVEN="yes")

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tarmac import __version__
-from tarmac.core.errors import Conflict, TarmacError
-from tarmac.flow import typed
+from tarmac.core.errors import Conflict, TarmacError, Unstorable
 from tarmac.flow.executors import Outcome, Task, carried, logs, sending
 from tarmac.flow.executors.work import fault_of, perform
 from tarmac.flow.executors.worker import function_of
@@ -69,7 +68,7 @@ def _performed(facts: dict[str, Any], archive: bytes, tell: Tell) -> Outcome:
         outcome = perform(task, logs.StepLog(task.node, telling.show, task.secrets), threading.Event())
     outcome.values = None
     if outcome.unstorable and outcome.fault is None:
-        outcome.fault = fault_of(typed.Unstorable(outcome.unstorable))
+        outcome.fault = fault_of(Unstorable(outcome.unstorable))
     sending.part_with_large(outcome.packed, door)
     return outcome
 
