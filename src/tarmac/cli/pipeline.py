@@ -126,6 +126,7 @@ def run(
     as_json: bool,
     resume: bool,
     workers: int,
+    on: str | None,
     experiment: str | None,
     name: str | None,
     quiet: bool,
@@ -138,7 +139,8 @@ def run(
 
         with progress(quiet=quiet or as_json) as shown:
             done = session.run(
-                pipeline, door, params, typed=True, resume=resume, workers=workers, experiment=experiment, name=name,
+                pipeline, door, params, typed=True, resume=resume, workers=workers, on=on, experiment=experiment,
+                name=name,
                 watch=shown.watch, show=shown.log, begun=shown.begun,
             )  # fmt: skip
         value = done.value

@@ -55,6 +55,9 @@ class Plain:
             self.say(f"{click.style('●', fg='yellow')} {node.name}  {outcome.seconds:.2f} s")
             if not_kept and node.step.options.cache:
                 self.say(f"    {click.style('not kept:', fg='yellow')} it {not_kept}")
+        elif what == "lost":
+            self.rest(node.name)
+            self.say(f"{click.style('↻', fg='yellow')} {node.name}  {more.message}: it is run again")
         elif what == "failed":
             outcome, fault = more
             self.rest(node.name)

@@ -48,6 +48,7 @@ Status = Literal["finished", "failed", "killed"]
 @click.option("--name", default=None, help="The run's name.")
 @click.option("--resume", is_flag=True, help="Of a pipeline: go on with its last run, which failed or was killed.")
 @click.option("--workers", type=int, default=0, help="Of a pipeline: run its steps in so many processes.")
+@click.option("--on", default=None, metavar="ADDRESS", help="Of a pipeline: on a Ray cluster, ray://HOST:PORT.")
 @click.option("--quiet", is_flag=True, help="Of a pipeline: show no steps.")
 def run(
     target: str | None,
@@ -57,6 +58,7 @@ def run(
     name: str | None,
     resume: bool,
     workers: int,
+    on: str | None,
     quiet: bool,
     **values: Any,
 ) -> int:
@@ -71,11 +73,13 @@ def run(
             raise Invalid(f"a pipeline takes no words like `{bounded(words[0])}`", hint=f"-p {bounded(words[0])}=…")
         return pipeline.run(
             target, pipeline.pairs(params), workspace=workspace, project=project, as_json=as_json, resume=resume,
-            workers=workers, experiment=experiment, name=name, quiet=quiet,
+            workers=workers, on=on, experiment=experiment, name=name, quiet=quiet,
         )  # fmt: skip
     assert target is not None
-    if resume or workers or quiet:
-        raise Invalid("--resume, --workers and --quiet are for pipelines", hint=f"`{bounded(target)}` is a script")
+    if resume or workers or on or quiet:
+        raise Invalid(
+            "--resume, --workers, --on and --quiet are for pipelines", hint=f"`{bounded(target)}` is a script"
+        )
     script = Path(target)
     if not script.is_file():
         raise NotFound.named("script", str(script), [path.name for path in Path().glob("*.py")])

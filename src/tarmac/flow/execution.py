@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from tarmac.core.errors import Damaged, Invalid, StepFailed
 from tarmac.core.ids import time_ordered
 from tarmac.flow import connections, needs, typed
-from tarmac.flow.executors import Executor, Fault, Outcome, Task
+from tarmac.flow.executors import Executor, Fault, Given, Outcome, Task
 from tarmac.flow.executors.work import Here
 from tarmac.flow.fetching import Gone, Results
 from tarmac.flow.graph import Each, Graph, Handle, Node, call, filled, handles_in, source_of
@@ -248,7 +249,8 @@ class Execution:
             node=node.name,
             function=node.step.function,
             options=node.step.options,
-            arguments=lambda: self._arguments(node),
+            arguments=lambda: self._arguments(node, self._take),
+            sent=lambda: self._arguments(node, self._given),
             parts=node.parts,
             allowed=(*map(str, paths(node)), str(self._results.folder)),
             code=dict(code.files),
@@ -285,14 +287,14 @@ class Execution:
                 found.append(before)
         return found
 
-    def _arguments(self, node: Node) -> tuple[list[Any], dict[str, Any]]:
+    def _arguments(self, node: Node, of: Callable[[Node, int | None], Any]) -> tuple[list[Any], dict[str, Any]]:
         """What the function is called with, taken when it is about to be."""
         values = {}
         for name, value in node.arguments.items():
             if isinstance(value, Each):
                 values[name] = Here
             else:
-                whole = filled(value, self._take)
+                whole = filled(value, of)
                 values[name] = connections.resolved(as_declared(node.step, name, whole) if whole is value else whole)
         return call(node, values)
 
@@ -301,9 +303,7 @@ class Execution:
 
     def _value(self, node: Node, part: int | None, *, take: bool = False) -> Any:
         """What a node made, or a part of it."""
-        if node.choice and isinstance(side := self._side(node), Handle):
-            above, inner = source_of(side)
-            return self._value(above, inner if part is None else part, take=take)
+        node, part = self._chosen_for(node, part)
         if node.choice:
             return self._side(node)
         if node in self._many:
@@ -312,6 +312,28 @@ class Execution:
         if part is None and count > 1:
             return tuple(self._part(node, index, take=take) for index in range(count))
         return self._part(node, part or 0, take=take)
+
+    def _given(self, node: Node, part: int | None) -> Any:
+        """The same for another machine, which reads it from the workspace itself."""
+        node, part = self._chosen_for(node, part)
+        if node.choice:
+            return self._side(node)
+        if node in self._many:
+            return [Given(node.name, output) for output in self._many[node].all_outputs()]
+        outputs = self.outputs.get(node)
+        if not outputs:
+            return self._value(node, part)
+        found = tuple(
+            Given(node.name, output, self._hands.bytes_of(node.name, index)) for index, output in enumerate(outputs)
+        )
+        return found if part is None and (node.parts or 1) > 1 else found[part or 0]
+
+    def _chosen_for(self, node: Node, part: int | None) -> tuple[Node, int | None]:
+        """For a `when`, who makes what it is."""
+        while node.choice and isinstance(side := self._side(node), Handle):
+            node, inner = source_of(side)
+            part = inner if part is None else part
+        return node, part
 
     def _part(self, node: Node, index: int, *, take: bool) -> Any:
         outputs = self.outputs.get(node)

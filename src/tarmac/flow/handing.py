@@ -71,6 +71,13 @@ class Hands:
                 return held.value
         return self._again(node, held, output)
 
+    def bytes_of(self, node: str, part: int) -> dict[str, bytes]:
+        """Those bytes of what was made in this run that may not be in the workspace yet."""
+        held = self._held.get((node, part))
+        if held is None or held.packed is None:
+            return {}
+        return {digest: data for digest, data in held.packed.blobs.items() if isinstance(data, bytes)}
+
     def _again(self, node: str, held: Held | None, output: Output | None) -> Any:
         try:
             return self._from_bytes(node, held, output)

@@ -85,15 +85,19 @@ class Many:
 
     def values(self) -> list[Any]:
         """All results, in the order of the items."""
+        try:
+            return [self._results.value(output) for output in self.all_outputs()]
+        except Gone as gone:
+            gone.node = self.node.name
+            raise
+
+    def all_outputs(self) -> list[Output]:
+        """What stands for each of them."""
         if not self._loaded:
             self._known, self._loaded = self._results.items(self.looked.group), True
-        known, value = self._known, self._results.value
         try:
-            return [value(known[key]) for key in self.looked.item_keys]
+            return [self._known[key] for key in self.looked.item_keys]
         except KeyError as error:
             gone = Gone("results of some items are not there any more")
             gone.node = self.node.name
             raise gone from error
-        except Gone as gone:
-            gone.node = self.node.name
-            raise

@@ -69,12 +69,14 @@ class Pipeline(Generic[P, R]):
             )
         return graph, values
 
-    def run(self, *, workspace: Any = None, resume: bool = False, workers: int = 0, **params: Any) -> Any:
-        """Run it and answer with what it returns; `tarmac.PipelineRun` has the rest."""
+    def run(
+        self, *, workspace: Any = None, resume: bool = False, workers: int = 0, on: str | None = None, **params: Any
+    ) -> Any:
+        """Run it and answer with what it returns; `tarmac.PipelineRun` has the rest. `on` is a Ray cluster."""
         from tarmac.flow import session
 
         with session.open_here(workspace) as door:
-            done = session.run(self, door, params, resume=resume, workers=workers)
+            done = session.run(self, door, params, resume=resume, workers=workers, on=on)
             return done.value
 
     def plan(self, *, workspace: Any = None, **params: Any) -> Any:

@@ -83,6 +83,7 @@ def run(
     typed: bool = False,
     resume: bool = False,
     workers: int = 0,
+    on: str | None = None,
     experiment: str | None = None,
     name: str | None = None,
     watch: Watcher | None = None,
@@ -97,10 +98,14 @@ def run(
     graph, values = pipeline.graph(params, typed=typed)
     results = results_of(door)
     results.load(graph.pipeline)
-    started = _start(door, graph, values, before, experiment or pipeline.name, name)
+    executor = _executor(on, graph, door, workers, show)  # first: where it cannot be had, there is no run
+    try:
+        started = _start(door, graph, values, before, experiment or pipeline.name, name)
+    except BaseException:
+        executor.close()
+        raise
     begun(started, graph)
     keeper = Keeper(door, started.id, graph.pipeline, started.experiment)
-    executor: Executor = Mixed(workers, show)
     execution = Execution(graph, results, Codes(), executor, keeper, started.id, watch)
     status = "failed"
     try:
@@ -113,6 +118,16 @@ def run(
         executor.close()
         _end(door, keeper, started.id, status)
     return PipelineRun(started.id, {node.name: step for node, step in execution.steps.items()}, execution)
+
+
+def _executor(on: str | None, graph: Graph, door: Any, workers: int, show: logs.Show | None) -> Executor:
+    if on is None:
+        return Mixed(workers, show)
+    from tarmac.flow.executors import carried, ray
+
+    address = ray.check_address(on)
+    reads = sorted({pattern for node in graph.nodes if not node.choice for pattern in node.step.options.reads})
+    return ray.Ray(address, carried.pack(Path.cwd(), tuple(reads)), door, slots=workers, show=show)
 
 
 def _start(

@@ -21,6 +21,7 @@ import msgspec
 from tarmac.core import places
 from tarmac.core.errors import Cancelled, Invalid, NotAWorkspace, bounded, from_json
 from tarmac.core.operation import Operation, Started, check, spec_of
+from tarmac.core.secrets import Secret
 from tarmac.core.settings import Settings
 from tarmac.door import catalog
 from tarmac.flow.operations import CancelJob, GetJob
@@ -167,6 +168,11 @@ class RemoteWorkspace(Workspace):
         except (msgspec.DecodeError, UnicodeDecodeError):  # what does not fit its type included
             raise self._remote.not_ours(body[:200].decode("utf-8", "replace") or "nothing") from None
         return answer
+
+    @property
+    def token(self) -> Secret | None:
+        """What it is shown, so that workers on other machines can speak for us."""
+        return self._remote.token
 
     def put(self, data: bytes | Path | BinaryIO) -> str:
         with _stream(data) as stream:

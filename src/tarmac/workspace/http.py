@@ -50,7 +50,7 @@ class Remote:
     def __init__(self, url: str, token: str | None) -> None:
         self._url: SplitResult = urlsplit(url)
         self._shown = url
-        self._token = Secret(token) if token else None
+        self.token = Secret(token) if token else None
         self._kept = threading.local()
         self._all: weakref.WeakSet[http.client.HTTPConnection] = weakref.WeakSet()
         self._owner = os.getpid()
@@ -174,8 +174,8 @@ class Remote:
         self, method: str, path: str, body: Any, headers: dict[str, str], *, repeat: bool
     ) -> http.client.HTTPResponse:
         headers = {"User-Agent": f"tarmac/{__version__}", "Accept": "application/json", **headers}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token.reveal()}"
+        if self.token is not None:
+            headers["Authorization"] = f"Bearer {self.token.reveal()}"
         for attempt in (1, 2):
             connection = self._connection()
             try:

@@ -25,6 +25,8 @@ class Task:
     options: Options
     arguments: Callable[[], tuple[list[Any], dict[str, Any]]]
     """Called where the step runs, if that is in this process; else just before it is sent."""
+    sent: Callable[[], tuple[list[Any], dict[str, Any]]] | None = None
+    """The same for another machine: what steps before have made is named (`Given`) and not brought here."""
     parts: int | None = None
     allowed: tuple[str, ...] = ()
     """Files and folders that the step was given."""
@@ -38,6 +40,16 @@ class Task:
     """It should have a process of its own, where that can be chosen."""
     place: tuple[str, str, str, str, str, str] | None = None
     """Where what the step logs goes: workspace, project, run, name, experiment, and the run above."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Stands among the arguments for what a step before has made."""
+
+    node: str
+    output: Output
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    """Those of its bytes that may not be in the workspace yet."""
 
 
 @dataclass(slots=True)

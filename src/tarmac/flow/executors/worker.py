@@ -93,7 +93,7 @@ def _task(facts: dict[str, Any]) -> Task:
     return Task(
         id=facts["id"],
         node=facts["node"],
-        function=_function(facts["module"], facts["qualname"], facts["file"]),
+        function=function_of(facts["module"], facts["qualname"], facts["file"]),
         options=facts["options"],
         arguments=lambda: (
             [connections.resolved(value) for value in args],
@@ -112,7 +112,8 @@ def _task(facts: dict[str, Any]) -> Task:
 _mains: dict[str, dict[str, Any]] = {}
 
 
-def _function(module: str, qualname: str, file: str) -> Any:
+def function_of(module: str, qualname: str, file: str) -> Any:
+    """A step's function, found by its name in this process."""
     if module == "__main__":
         if not os.path.isfile(file):  # noqa: PTH113
             raise Invalid(
