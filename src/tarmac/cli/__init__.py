@@ -26,6 +26,7 @@ GROUPS = {
     "blobs": ("store", "Bytes by their digest."),
     "pipelines": ("flow", "Runs of pipelines, step by step."),
     "results": ("flow", "What steps made, kept by what it was made of."),
+    "reproductions": ("flow", "Verdicts on runs that were done again."),
     "jobs": ("flow", "Work that takes longer than an answer may."),
     "audit": ("govern", "The ledger: who did what, and proof of it."),
     "people": ("people", "Persons and their roles."),
@@ -34,6 +35,7 @@ GROUPS = {
 }
 SINGLE = {
     "status": ("store", "The workspace at a glance."),
+    "reproduce": ("flow", "Do a run again from nothing, and compare."),
     "lineage": ("store", "What made a thing, or what was made of it."),
     "cut": ("ship", "Stop an endpoint's model at once."),
     "uncut": ("ship", "Let an endpoint's model answer again."),

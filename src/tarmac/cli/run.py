@@ -132,9 +132,8 @@ def _shown(params: dict[str, str]) -> dict[str, str]:
 def describe(door: Workspace, started: Run, script: Path, command: list[str]) -> None:
     """Keep how the run was started. What fails here costs the description, not the run."""
     try:
-        facts = capture.facts([Path(command[0]).name, *command[1:]], Path.cwd())
-        tree = capture.source_tree(script.resolve().parent)
-        facts["left_out"] = dict(list(tree.left_out.items())[: capture.MOST_NAMED])
+        words = [Path(command[0]).name, *command[1:]]
+        facts, tree = capture.describe(words, Path.cwd(), script.resolve().parent)
         source = commit(door, "source", tree.root, tree.files)
         door(DescribeRun(id=started.id, facts=facts, source=source.id if source else None))
     except Exception as error:  # noqa: BLE001 - names, packages and files of any kind: the script runs all the same

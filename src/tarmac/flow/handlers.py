@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarmac.flow.reproduce.handlers  # noqa: F401 - runs done again
 from tarmac.core.actor import EVERYWHERE
 from tarmac.core.clock import now
 from tarmac.core.errors import Conflict, Forbidden

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+import tarmac.flow.reproduce.operations  # noqa: F401 - runs done again
 from tarmac.core.names import NO_CONTROL, Id, Limit, Name, Value
 from tarmac.core.operation import Command, Query, operation
 from tarmac.flow.records import CodePart, Item, Job, JobState, LogPart, StepResult, StepRun
