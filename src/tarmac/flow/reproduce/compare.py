@@ -102,7 +102,7 @@ def _params(before: dict[str, str], after: dict[str, str], ignore: Sequence[str]
 
 
 def _compared(
-    kind: Any, name: str, before: Any, after: Any, distance: float | None = None, near: bool = False
+    kind: Any, name: str, before: Any, after: Any, distance: float | None = None, *, near: bool = False
 ) -> Compared:
     verdict: Any = "missing" if after is None else "new" if before is None else "close" if near else "different"
     old, new = ("" if value is None else bounded(value) for value in (before, after))
@@ -113,10 +113,8 @@ def _metric(name: str, before: Side, after: Side, tolerance: float) -> Iterator[
     both = (before, after)
     known = [name in side.metrics() for side in both]
     if not all(known):
-        values = [
-            side.curve(name)[1][-1] if there else None for side, there in zip((before, after), known, strict=True)
-        ]
-        yield _compared("metric", name, *values)
+        was, came = (side.last(name)[1] if there else None for side, there in zip(both, known, strict=True))
+        yield _compared("metric", name, was, came)
         return
     (steps, old), (other, new) = before.curve(name), after.curve(name)
     if list(steps) != list(other):

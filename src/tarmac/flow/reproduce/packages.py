@@ -16,6 +16,8 @@ from tarmac.flow.reproduce.leash import leashed
 from tarmac.flow.reproduce.needs import Needs
 from tarmac.flow.reproduce.records import Cause
 
+OURS = {"UV_PYTHON_DOWNLOADS": "never", "UV_SYSTEM_CERTS": "true", "UV_NATIVE_TLS": "true"}
+"""Unless the machine says otherwise: no Python is fetched from the network, and who this machine trusts is trusted."""
 KEPT = 5
 """So many sets of installed packages stay; the one that was not used for longest goes."""
 OF_PIP = {
@@ -134,7 +136,8 @@ def _environment() -> dict[str, str]:
     for pip, uv in OF_PIP.items():
         if pip in os.environ:
             found.setdefault(uv, os.environ[pip])
-    found.setdefault("UV_PYTHON_DOWNLOADS", "never")
+    for name, value in OURS.items():
+        found.setdefault(name, value)
     return found
 
 
