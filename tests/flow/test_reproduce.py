@@ -94,7 +94,9 @@ def names(found: Reproduction) -> list[str]:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """What lies in the user's folder, but for the workspace."""
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and ".tarmac" not in path.parts}
+    return {
+        str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and ".tarmac" not in path.parts
+    }
 
 
 def test_the_same_comes_out_and_is_kept_as_evidence(
@@ -177,7 +179,7 @@ def test_secrets_and_the_home_folder_stay_here(workspace: Workspace, folder: Wor
         "    run.save('seen.json', {**dict(os.environ), 'place': tarmac.connect().place, 'HASH': hash('a')})\n"
     )
     (folder.path.parent / ".env").write_text("PASSWORD=hunter2")
-    run = train(text, API_TOKEN="sesame", AWS_SECRET_ACCESS_KEY="hidden", PYTHONHASHSEED="5")  # noqa: S106
+    run = train(text, API_TOKEN="sesame", AWS_SECRET_ACCESS_KEY="hidden", PYTHONHASHSEED="5")
     os.environ["API_TOKEN"] = "sesame"
     try:
         found = again(workspace, run)
@@ -325,7 +327,9 @@ def test_stopped_halfway_there_is_no_verdict_and_it_can_be_taken_up(
 
 @ONE_DATABASE
 def test_a_loud_run_is_kept_in_bounds(workspace: Workspace, train: Train) -> None:
-    run = train("import os, tarmac\nwith tarmac.run('x'):\n    [os.write(1, b'loud ' * 20000 + b'\\n') for _ in range(60)]\n")
+    run = train(
+        "import os, tarmac\nwith tarmac.run('x'):\n    [os.write(1, b'loud ' * 20000 + b'\\n') for _ in range(60)]\n"
+    )
     found = again(workspace, run)
     assert (found.verdict, found.made is not None) == ("same", True)
     assert len(workspace(ReadLog(id=str(found.made))).text) < 2_000_000

@@ -19,6 +19,8 @@ from tarmac.cli.common import add_options, opened, take_options
 from tarmac.core.clock import now
 from tarmac.core.errors import Conflict, Invalid, NotFound, TarmacError, bounded
 from tarmac.core.secrets import mask_value
+from tarmac.flow import notebook
+from tarmac.flow.leash import on_leash
 from tarmac.logging import capture
 from tarmac.logging.place import TAKEN
 from tarmac.logging.system import Meter
@@ -62,7 +64,8 @@ def run(
 ) -> int:
     """Run a pipeline, or a script as a tracked run: params, output, source, packages and machine are kept.
 
-    TARGET is a pipeline of tarmac.toml, MODULE:FUNCTION, or a script; without it the only pipeline there is. WORDS go
+    TARGET is a pipeline of tarmac.toml, MODULE:FUNCTION, a script, or a notebook; without it the only pipeline there
+    is. Params of a notebook go to the cell that assigns them, and the executed copy becomes a file of the run. WORDS go
     to a script as they are; put `--` before the ones that start with a dash.
     """
     workspace, project, as_json = take_options(values)
@@ -78,14 +81,12 @@ def run(
         raise Invalid("--resume, --workers and --quiet are for pipelines", hint=f"`{bounded(target)}` is a script")
     script = Path(target)
     if not script.is_file():
-        raise NotFound.named("script", str(script), [path.name for path in Path().glob("*.py")])
+        raise NotFound.named(
+            "script", str(script), [path.name for kind in ("*.py", "*.ipynb") for path in Path().glob(kind)]
+        )
     given = pipeline.pairs(params)
-    command = [
-        sys.executable,
-        str(script),
-        *(part for key, value in given.items() for part in (f"--{key}", value)),
-        *words,
-    ]
+    is_notebook = script.suffix == ".ipynb"
+    command = _of_notebook(script, given, words) if is_notebook else _of_script(script, given, words)
     with opened(workspace, project) as door:
         started = start(
             door, CreateRun(experiment=experiment or script.stem, name=name, params=_shown(given), beats=True)
@@ -93,7 +94,7 @@ def run(
         click.echo(f"run {started.id} ({started.experiment}/{started.name})", err=True)
         try:
             describe(door, started, script, command)
-            code, status = _Watched(door, started, command, quiet=as_json).wait()
+            code, status = _Watched(door, started, command, quiet=as_json, leashed=is_notebook).wait()
         except KeyboardInterrupt:
             code, status = 130, "killed"
         ended = end(door, started, status)
@@ -104,6 +105,22 @@ def run(
 
         click.echo(msgspec.json.encode(ended).decode())
     return code
+
+
+def _of_script(script: Path, given: dict[str, str], words: tuple[str, ...]) -> list[str]:
+    params = (part for key, value in given.items() for part in (f"--{key}", value))
+    return [sys.executable, str(script), *params, *words]
+
+
+def _of_notebook(path: Path, given: dict[str, str], words: tuple[str, ...]) -> list[str]:
+    """The process that runs it; what is wrong with the notebook or its params is said before there is a run."""
+    if words:
+        raise Invalid(f"a notebook takes params and no words: `{bounded(words[0])}`", hint="like -p depth=6")
+    document = notebook.read(path)
+    notebook.values(path, notebook.parameters(document), given)
+    notebook.refuse_without_library()
+    params = (part for key, value in given.items() for part in ("-p", f"{key}={value}"))
+    return [sys.executable, "-m", "tarmac.cli.notebook", str(path), *params]
 
 
 def start(door: Workspace, request: CreateRun) -> Run:
@@ -143,7 +160,9 @@ def describe(door: Workspace, started: Run, script: Path, command: list[str]) ->
 class _Watched:
     """The script's process: its output goes on to the screen and into the run's log, and the run shows as alive."""
 
-    def __init__(self, door: Workspace, started: Run, command: list[str], *, quiet: bool) -> None:
+    def __init__(
+        self, door: Workspace, started: Run, command: list[str], *, quiet: bool, leashed: bool = False
+    ) -> None:
         self._door = door
         self._run = started
         self._quiet = quiet
@@ -162,7 +181,8 @@ class _Watched:
         # who reads from the terminal has to be in its foreground, where Ctrl-C reaches the script by itself
         self._shares_terminal = os.name == "nt" or sys.stdin.isatty()
         self._process = subprocess.Popen(
-            command,
+            on_leash(command) if leashed else command,
+            stdin=subprocess.PIPE if leashed else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tarmac.track.handlers  # noqa: F401 - the commands that make the run
 from tarmac.core.ids import time_ordered
-from tarmac.flow.reproduce.leash import leashed
+from tarmac.flow.leash import leashed
 from tarmac.flow.reproduce.place import Aside, Place
 from tarmac.store.commands import do
 from tarmac.track import operations as track
@@ -72,7 +72,8 @@ def again(place: Place, aside: Aside, packages: Path, before: Run, look: Callabl
 
 def _was_given(key: str, value: str, words: list[str]) -> bool:
     """Whether `tarmac run -p key=value` has put it on the command line; all other params are the script's own."""
-    return any(words[at : at + 2] == [f"--{key}", value] for at in range(len(words)))
+    given = ([f"--{key}", value], ["-p", f"{key}={value}"])
+    return any(words[at : at + 2] in given for at in range(len(words)))
 
 
 def _carry(place: Place, environment: Mapping[str, str], look: Callable[[], None]) -> None:

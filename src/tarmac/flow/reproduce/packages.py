@@ -12,7 +12,7 @@ from pathlib import Path
 from tarmac.core.errors import NotFound, bounded
 from tarmac.core.ids import short
 from tarmac.core.locks import locked
-from tarmac.flow.reproduce.leash import leashed
+from tarmac.flow.leash import leashed
 from tarmac.flow.reproduce.needs import Needs
 from tarmac.flow.reproduce.records import Cause
 

@@ -27,7 +27,7 @@ def leashed(
 ) -> int:
     """Run a command to its end: its exit code. `hear` is told what it prints; what `look` raises ends it."""
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(Path(__file__).resolve()), *words],
+        on_leash(words),
         cwd=folder,
         env=dict(environment),
         stdin=subprocess.PIPE,
@@ -59,6 +59,11 @@ def leashed(
     return int(process.returncode)
 
 
+def on_leash(words: list[str]) -> list[str]:
+    """The words that start a command so: its leash has to have a pipe as its standard input."""
+    return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), *words]
+
+
 def _hold(words: list[str]) -> int:
     """The leash itself."""
     apart = {"process_group": 0} if os.name != "nt" else {}
@@ -78,6 +83,8 @@ def _hold(words: list[str]) -> int:
             pass
         _end(held, getattr(signal, "SIGKILL", signal.SIGTERM))
 
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, lambda number, frame: _end(held, number))
     threading.Thread(target=watch, daemon=True).start()
     code = int(held.wait())
     _end(held, getattr(signal, "SIGKILL", signal.SIGTERM))  # what it left behind
@@ -95,6 +102,4 @@ def _end(held: subprocess.Popen[bytes], number: int) -> None:
 
 
 if __name__ == "__main__":
-    for asked in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(asked, lambda number, frame: None)  # the pipe says when it is over
     sys.exit(_hold(sys.argv[1:]))
