@@ -16,7 +16,7 @@ import pytest
 
 from tarmac.core.errors import Invalid
 from tarmac.flow.notebook import Failure, inject, parameters, read, values
-from tarmac.flow.operations import Reproduce
+from tarmac.flow.reproduce.operations import Reproduce
 from tarmac.store.folder import WorkspaceFolder
 from tarmac.track.operations import GetDetails, ListArtifacts, ListRuns, ReadLog
 from tarmac.workspace import Workspace

@@ -17,9 +17,10 @@ import pytest
 import uv
 
 from tarmac.core.errors import Conflict, NotFound
-from tarmac.flow.operations import CancelJob, GetJob, GetReproduction, ListReproductions, Reproduce, ResumeJob
+from tarmac.flow.operations import CancelJob, GetJob, ResumeJob
 from tarmac.flow.reproduce import queries
 from tarmac.flow.reproduce.compare import between
+from tarmac.flow.reproduce.operations import GetReproduction, ListReproductions, Reproduce
 from tarmac.flow.reproduce.records import Reproduction
 from tarmac.govern.operations import ListEvents, VerifyLedger
 from tarmac.store.folder import WorkspaceFolder
@@ -85,7 +86,8 @@ def train(trainer: Path, folder: WorkspaceFolder) -> Train:
 
 
 def again(workspace: Workspace, run: str, **settings: Any) -> Reproduction:
-    return workspace.wait(workspace(Reproduce(id=run, **settings)))
+    found: Reproduction = workspace.wait(workspace(Reproduce(id=run, **settings)))
+    return found
 
 
 def names(found: Reproduction) -> list[str]:
@@ -270,6 +272,50 @@ def test_a_project_in_a_repository_with_modules_of_its_own(
         "with tarmac.run('x') as run:\n    run.log(rows=len(open('data/rows.csv').read()) * ours.RATE)\n"
     )
     assert again(workspace, train(text, name="jobs/train.py")).verdict == "same"
+
+
+PIPELINE = """
+import random
+import tarmac
+
+@tarmac.step
+def load(path: tarmac.File) -> list[float]:
+    return [float(line) for line in open(path)]
+
+@tarmac.step
+def fit(rows: list[float], depth: int) -> float:
+    random.seed(depth)
+    value = sum(rows) * NOISE
+    return value
+
+@tarmac.pipeline
+def train(path: tarmac.File = "rows.csv", depth: int = 3):
+    return fit(load(path), depth)
+"""
+
+
+@ONE_DATABASE
+@pytest.mark.parametrize(
+    ("noise", "verdict"), [("random.random()", "same"), ("random.SystemRandom().random()", "different")]
+)
+def test_a_pipeline_is_done_again_step_by_step(
+    workspace: Workspace, folder: WorkspaceFolder, trainer: Path, noise: str, verdict: str
+) -> None:
+    home = folder.path.parent
+    (home / "ours.py").write_text(PIPELINE.replace("NOISE", noise))
+    (home / "rows.csv").write_text("1\n2\n")
+    (home / "tarmac.toml").write_text('[pipelines.train]\nentry = "ours:train"\n')
+    words = [str(trainer), "-m", "tarmac", "run", "train", "-p", "depth=4"]
+    done = subprocess.run(words, cwd=home, capture_output=True, text=True, env=tarmac_environment(), check=False)
+    assert done.returncode == 0, done.stderr
+    run = workspace(ListRuns(filter="tags.`tarmac.pipeline` = 'train'")).runs[0].id
+    (home / "ours.py").write_text("raise SystemExit('gone')")
+    (home / "rows.csv").unlink()
+    found = again(workspace, run)
+    assert (found.verdict, found.steps) == (verdict, 2), found
+    if verdict == "different":
+        assert found.causes[0].kind == "randomness"
+        assert "fit" in names(found)
 
 
 SLOW = """

@@ -16,18 +16,17 @@ from msgspec.structs import replace
 
 from tarmac.cli import pipeline
 from tarmac.cli.common import add_options, opened, take_options
+from tarmac.cli.describe import describe
 from tarmac.core.clock import now
 from tarmac.core.errors import Conflict, Invalid, NotFound, TarmacError, bounded
 from tarmac.core.secrets import mask_value
 from tarmac.flow import notebook
 from tarmac.flow.leash import on_leash
-from tarmac.logging import capture
 from tarmac.logging.place import TAKEN
 from tarmac.logging.system import Meter
-from tarmac.track.operations import BeatRun, CreateRun, DescribeRun, EndRun, GetRun, LogRun, Point, WriteLog
+from tarmac.track.operations import BeatRun, CreateRun, EndRun, GetRun, LogRun, Point, WriteLog
 from tarmac.track.records import Run
 from tarmac.workspace import Workspace
-from tarmac.workspace.files import commit
 
 BEAT_SECONDS = 10.0
 SHIP_SECONDS = 1.0
@@ -93,7 +92,7 @@ def run(
         )
         click.echo(f"run {started.id} ({started.experiment}/{started.name})", err=True)
         try:
-            describe(door, started, script, command)
+            describe(door, started.id, [Path(command[0]).name, *command[1:]], script.resolve().parent)
             code, status = _Watched(door, started, command, quiet=as_json, leashed=is_notebook).wait()
         except KeyboardInterrupt:
             code, status = 130, "killed"
@@ -144,17 +143,6 @@ def end(door: Workspace, started: Run, status: Status) -> Run:
 def _shown(params: dict[str, str]) -> dict[str, str]:
     """Params as they may be kept: the script gets a secret, the store does not."""
     return {key: mask_value(key, value) for key, value in params.items()}
-
-
-def describe(door: Workspace, started: Run, script: Path, command: list[str]) -> None:
-    """Keep how the run was started. What fails here costs the description, not the run."""
-    try:
-        words = [Path(command[0]).name, *command[1:]]
-        facts, tree = capture.describe(words, Path.cwd(), script.resolve().parent)
-        source = commit(door, "source", tree.root, tree.files)
-        door(DescribeRun(id=started.id, facts=facts, source=source.id if source else None))
-    except Exception as error:  # noqa: BLE001 - names, packages and files of any kind: the script runs all the same
-        click.echo(f"warning: how the run was started could not be kept: {error}", err=True)
 
 
 class _Watched:

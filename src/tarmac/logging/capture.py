@@ -59,6 +59,7 @@ def describe(
 ) -> tuple[dict[str, Any], Tree]:
     """How a command was started, and the files of the project that `start` lies in."""
     found, tree = facts(command, folder, python, paths), source_tree(start)
+    _add_named(tree, command, folder)
     found["left_out"] = dict(list(tree.left_out.items())[:MOST_NAMED])
     found["root"] = str(tree.root)
     found["paths"] = _inside(tree.root, sys.path if paths is None else paths)
@@ -167,6 +168,26 @@ def source_tree(folder: Path) -> Tree:
             tree.files.append(path)
             total += size
     return tree
+
+
+def _add_named(tree: Tree, command: list[str], folder: Path) -> None:
+    """Also the files of the project that the command line names, whatever they look like."""
+    for word in command:
+        path = Path(os.path.normpath(folder / word.rpartition("=")[2]))
+        try:
+            if path in tree.files or path.is_symlink() or not path.is_file() or not path.is_relative_to(tree.root):
+                continue
+            size, name = path.stat().st_size, path.relative_to(tree.root)
+        except (OSError, ValueError):
+            continue
+        if NEVER.intersection(name.parts):
+            continue
+        if SECRET_FILES.match(path.name):
+            tree.left_out[name.as_posix()] = "may hold a secret"
+        elif size > LARGEST_FILE:
+            tree.left_out[name.as_posix()] = f"{size:,} bytes"
+        else:
+            tree.files.append(path)
 
 
 def _candidates(root: Path, *, with_git: bool) -> Iterator[Path]:

@@ -17,6 +17,8 @@ from tarmac.track import operations as track
 from tarmac.track.handlers.looking import list_runs
 from tarmac.track.records import Run
 
+PIPELINE = "tarmac.pipeline"
+"""The tag of a run of a pipeline."""
 HEAD, TAIL = 100_000, 400_000
 """Of a long output the beginning and the end are kept."""
 
@@ -56,18 +58,20 @@ class Made:
 def again(place: Place, aside: Aside, packages: Path, before: Run, look: Callable[[], None]) -> Made:
     """Do it, and wait until all that it logged is in the workspace of the clean folder."""
     words = place.command(packages)
-    request = track.CreateRun(
-        id=time_ordered(),
-        experiment=before.experiment,
-        name=before.name,
-        params={key: value for key, value in before.params.items() if _was_given(key, value, words)},
-    )
-    started = do(aside, request)
+    environment = place.environment(packages, aside)
+    first = time_ordered()
+    if PIPELINE not in before.tags:  # which makes its run itself
+        request = track.CreateRun(
+            id=first,
+            experiment=before.experiment,
+            name=before.name,
+            params={key: value for key, value in before.params.items() if _was_given(key, value, words)},
+        )
+        environment["TARMAC_RUN"] = do(aside, request).id
     output = Output()
-    environment = place.environment(packages, aside.project_name, started.id)
     code = leashed(words, place.cwd, environment, output.hear, look)
     _carry(place, environment, look)
-    return Made(code, _matching(aside, started.id, before), output.text)
+    return Made(code, _matching(aside, first, before), output.text)
 
 
 def _was_given(key: str, value: str, words: list[str]) -> bool:
@@ -87,6 +91,8 @@ def _matching(aside: Aside, started: str, before: Run) -> str:
     """The run among those that were made: a script may make many, and the first takes over the one we started."""
     with aside.reading() as read:
         found = list_runs(track.ListRuns(order=["started", "id"], limit=1000), read).runs
-    made = [run for run in found if run.id >= started and run.params == before.params]
+    pipeline = before.tags.get(PIPELINE)
+    made = [run for run in found if run.id >= started and run.tags.get(PIPELINE) == pipeline]
+    made = [run for run in made if run.params == before.params] or made[:1]
     named = [run for run in made if run.name == before.name]
     return next((run.id for run in named or made), started)

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from tarmac.core.errors import bounded
+from tarmac.flow import queries_results
+from tarmac.flow.records import StepRun
 from tarmac.flow.reproduce.place import Aside
 from tarmac.flow.reproduce.records import Compared
 from tarmac.store.blobs import rows as blobs
@@ -20,6 +23,8 @@ from tarmac.track.queries import curves, files, rows
 
 OF_THE_MACHINE = ("system/*",)
 """Metrics that say what a run cost the machine, which is another matter."""
+OF_A_STEP = ("seconds", "cpu_seconds", "memory")
+"""The same, as runs of steps have it."""
 MOST_FILES = 100_000
 LARGEST_READ = 64 * 1024 * 1024
 """Larger files that differ are not read to find out by how much."""
@@ -53,6 +58,18 @@ class Side:
     def files(self) -> dict[str, str]:
         return {file.path: file.digest or "" for file in files.every(self.read, self.key, "", MOST_FILES)}
 
+    def steps(self) -> dict[str, StepRun]:
+        """Of a run of a pipeline: what became of its steps."""
+        return {step.node: step for step in queries_results.steps(self.read, self.key)}
+
+    def result(self, step: StepRun) -> str | None:
+        """What stands for the content of a step's result."""
+        found = queries_results.find(self.read, [step.key]) if step.key else []
+        return " ".join(output.digest[:16] for output in found[0].outputs) if found else None
+
+    def step(self, step: StepRun) -> Side:
+        return Side(self.read, step.run, self.where)
+
     def bytes_of(self, digest: str) -> bytes | None:
         if blobs.find(self.read, digest).size > LARGEST_READ:
             return None
@@ -63,6 +80,7 @@ class Outcome(msgspec.Struct):
     differences: list[Compared] = []
     metrics: int = 0
     files: int = 0
+    steps: int = 0
 
     @property
     def verdict(self) -> str:
@@ -86,7 +104,34 @@ def compare(before: Side, after: Side, tolerance: float, ignore: Sequence[str]) 
     for path in _names(old, new, ignore):
         found.files += 1
         found.differences += _file(path, old.get(path), new.get(path), before, after, tolerance)
+    known, others = before.steps(), after.steps()
+    for node in _names(known, others, ignore):
+        found.steps += 1
+        _step(found, node, known.get(node), others.get(node), before, after, tolerance, ignore)
     return found
+
+
+def _step(
+    found: Outcome,
+    node: str,
+    old: StepRun | None,
+    new: StepRun | None,
+    before: Side,
+    after: Side,
+    tolerance: float,
+    ignore: Sequence[str],
+) -> None:
+    """A step is the same if its result is, and all that it logged."""
+    was, came = (
+        None if step is None else side.result(step) or step.done for step, side in ((old, before), (new, after))
+    )
+    if was != came and {was, came} != {"ran", "reused"}:
+        found.differences.append(_compared("step", node, was, came))
+    if old is not None and new is not None and old.run and new.run:
+        below = compare(before.step(old), after.step(new), tolerance, [*ignore, *OF_A_STEP])
+        found.metrics += below.metrics
+        found.files += below.files
+        found.differences += [replace(one, name=f"{node}: {one.name}") for one in below.differences]
 
 
 def _names(before: Any, after: Any, ignore: Sequence[str]) -> list[str]:

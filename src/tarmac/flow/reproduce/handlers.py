@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from tarmac.core.clock import now
 from tarmac.core.errors import Conflict
 from tarmac.core.operation import handles
-from tarmac.flow.reproduce import operations as ops
 from tarmac.flow.reproduce import causes, needs, packages, queries, result
+from tarmac.flow.reproduce import operations as ops
 from tarmac.flow.reproduce.again import Made, again
 from tarmac.flow.reproduce.compare import MOST_SHOWN, Outcome, Side, compare
 from tarmac.flow.reproduce.needs import Needs
@@ -97,24 +97,22 @@ class Attempt:
             return self._cannot([error.cause])
         python = packages.version_of(installed)
         self._found = replace(self._found, packages=needed.digest, python=python, tries=1)
-        with place.workspace(self._job.project_name) as aside:
+        with place.workspace(self._job.project_name, 1) as aside:
             first = self._once(place, aside, installed, "runs it again")
             if first.code != 0:
                 return self._cannot([causes.of_failure(needed, first.code, first.output)])
             outcome = self._beside(aside, first)
             if outcome.differences:
-                place.fill(self._job)
-                second = self._once(place, aside, installed, "runs it a second time")
-                between = self._between(aside, first, second)
-                self._found = replace(
-                    self._found, tries=2, causes=causes.of_difference(needed, python, outcome, between)
-                )
+                between = self._between(place, aside, installed, first)
+                why = causes.of_difference(needed, python, outcome, between)
+                self._found = replace(self._found, tries=2, causes=why)
             return replace(
                 self._found,
                 verdict=cast("Verdict", outcome.verdict),
                 differences=outcome.differences[:MOST_SHOWN],
                 metrics=outcome.metrics,
                 files=outcome.files,
+                steps=outcome.steps,
                 made=result.keep(self._job, aside, self._before, first, outcome),
             )
 
@@ -133,10 +131,13 @@ class Attempt:
             before, after = Side(read, self._before.id, here), Side(other, made.run, aside)
             return compare(before, after, self._request.tolerance, self._request.ignore)
 
-    def _between(self, aside: Aside, first: Made, second: Made) -> Outcome | None:
-        """What differs between the two times it was done here; None if the second one failed."""
-        if second.code != 0:
-            return None
-        with aside.reading() as read:
-            one, other = Side(read, first.run, aside), Side(read, second.run, aside)
-            return compare(one, other, 0.0, self._request.ignore)
+    def _between(self, place: Place, aside: Aside, installed: Path, first: Made) -> Outcome | None:
+        """What differs between the first time it was done here and a second one; None if that fails."""
+        place.fill(self._job)
+        with place.workspace(self._job.project_name, 2) as another:
+            second = self._once(place, another, installed, "runs it a second time")
+            if second.code != 0:
+                return None
+            with aside.reading() as read, another.reading() as other:
+                one, two = Side(read, first.run, aside), Side(other, second.run, another)
+                return compare(one, two, 0.0, self._request.ignore)

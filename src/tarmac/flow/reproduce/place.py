@@ -86,9 +86,9 @@ class Place:
             out.writelines(pieces)
 
     @contextmanager
-    def workspace(self, project: str) -> Iterator[Aside]:
-        """A new workspace in the folder, with a key and a database of its own."""
-        made = create(WorkspaceFolder(self.folder / "workspace" / ".tarmac"), Settings())
+    def workspace(self, project: str, number: int) -> Iterator[Aside]:
+        """A new workspace in the folder, with a key and a database of its own, and no result that could be reused."""
+        made = create(WorkspaceFolder(self.folder / f"workspace{number}" / ".tarmac"), Settings())
         try:
             yield Aside(made, os_user(), made.project_key(project, create=True), project)
         finally:
@@ -102,7 +102,7 @@ class Place:
             words[first] = str(python_of(packages).parent / Path(words[first]).name)  # a script that a package brought
         return [str(python_of(packages)), *words]
 
-    def environment(self, packages: Path, project: str, run: str) -> dict[str, str]:
+    def environment(self, packages: Path, aside: Aside) -> dict[str, str]:
         """What the run may know: the settings it had, this machine's plain ones, and where it is."""
         home, temporary = self.folder / "home", self.folder / "tmp"
         for folder in (home, temporary):
@@ -122,9 +122,8 @@ class Place:
             "PYTHONPATH": os.pathsep.join(paths),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
-            "TARMAC_WORKSPACE": str(self.folder / "workspace"),
-            "TARMAC_PROJECT": project,
-            "TARMAC_RUN": run,
+            "TARMAC_WORKSPACE": str(aside.store.folder.path),
+            "TARMAC_PROJECT": aside.project_name,
             "TARMAC_STATE": str(self.folder / "state"),
         }
 

@@ -20,7 +20,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that did not come out the same: how it was, how it is, and how far apart the numbers are."""
 
-    kind: Literal["metric", "file", "param"]
+    kind: Literal["metric", "file", "param", "step"]
     name: str
     verdict: Literal["close", "different", "missing", "new"]
     before: str
@@ -39,6 +39,8 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
     metrics: int = 0
     """How many metrics were compared, point by point."""
     files: int = 0
+    steps: int = 0
+    """Of a pipeline: how many of its steps, each with its result and all that it logged."""
     tolerance: float = 0.0
     ignored: list[str] = []
     tries: int = 0
