@@ -26,6 +26,7 @@ GROUPS = {
     "blobs": ("store", "Bytes by their digest."),
     "pipelines": ("flow", "Runs of pipelines, step by step."),
     "results": ("flow", "What steps made, kept by what it was made of."),
+    "schedules": ("flow", "Pipelines that start by themselves."),
     "reproductions": ("flow", "Verdicts on runs that were done again."),
     "jobs": ("flow", "Work that takes longer than an answer may."),
     "audit": ("govern", "The ledger: who did what, and proof of it."),

@@ -44,7 +44,7 @@ TABLES = (
     "package_params", "package_tags", "package_metrics", "package_runs", "compiled", "models", "model_tags", "versions",
     "version_tags", "alias_moves", "aliases", "cuts", "data_sets", "data_versions", "data_tags", "data_blobs",
     "step_results", "step_groups", "step_items", "step_item_blobs", "step_code", "pipeline_steps",
-    "reproductions",
+    "reproductions", "schedules", "firings",
 )  # fmt: skip
 Progress = Callable[[int, int, str], None]
 
