@@ -34,7 +34,7 @@ def code(source: str, *tags: str) -> dict[str, Any]:
         "cell_type": "code",
         "id": f"c{abs(hash(source))}"[:20],
         "metadata": {"tags": list(tags)} if tags else {},
-        "source": source,
+        "source": source.splitlines(keepends=True),  # as Jupyter writes it
         "outputs": [],
         "execution_count": None,
     }

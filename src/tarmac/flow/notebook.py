@@ -233,7 +233,7 @@ def execute(document: dict[str, Any], folder: Path, target: Path) -> None:
             return super().output(outs, msg, display_id, cell_index)
 
     numbers = [at for at, cell in enumerate(document["cells"]) if INJECTED not in cell["metadata"].get("tags", [])]
-    book = nbformat.from_dict(document)
+    book = nbformat.reads(json.dumps(document), as_version=4)
     # no kernel that somebody has set up under this name, but this Python with what is installed here
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     socket = str(target.with_name("k.json"))
