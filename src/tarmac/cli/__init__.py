@@ -47,6 +47,7 @@ OWN = {
     "run": "A pipeline, or any script, as a tracked run.",
     "plan": "What a pipeline would run, what it would reuse, and why.",
     "why": "Why a step of a pipeline would run.",
+    "step": "One step of a pipeline, as a container calls it.",
     "load-test": "What callers of a runtime see.",
     "predict": "A model on all rows of files.",
     "serve": "Answer with models: HTTP, batches, shares, a log.",
@@ -69,6 +70,7 @@ root = LazyGroup(
 )
 for _name, _help in OWN.items():
     root.add_lazy(_name, _help, f"tarmac.cli.{_name.replace('-', '_')}:command")
+root.add_lazy("pipeline", "A pipeline for other engines.", "tarmac.cli.pipeline_export:command")
 for _name, (_stage, _help) in SINGLE.items():
     root.add_lazy(_name, _help, lambda name=_name, stage=_stage: command_group(name, stage, ""))  # type: ignore[misc]
 for _name, (_stage, _help) in GROUPS.items():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tarmac.core.errors import Conflict, Invalid, NotFound, TarmacError
 from tarmac.core.ids import time_ordered
 from tarmac.core.settings import Settings
+from tarmac.flow import needs
 from tarmac.flow import plan as plans
 from tarmac.flow.execution import Execution
 from tarmac.flow.executors import Executor, logs
@@ -85,6 +86,7 @@ def run(
     workers: int = 0,
     experiment: str | None = None,
     name: str | None = None,
+    only: str | None = None,
     watch: Watcher | None = None,
     show: logs.Show | None = None,
     begun: Callable[[Run, Graph], None] = lambda run, graph: None,
@@ -95,6 +97,8 @@ def run(
         params = {**_kept_params(pipeline, before), **params}
         typed = True
     graph, values = pipeline.graph(params, typed=typed)
+    if only is not None:
+        needs.cut(graph, only)
     results = results_of(door)
     results.load(graph.pipeline)
     started = _start(door, graph, values, before, experiment or pipeline.name, name)
