@@ -60,7 +60,8 @@ from google.protobuf import json_format
 
 def lost(given, kept, path=""):
     if isinstance(given, dict):
-        return [one for key in given for one in (lost(given[key], kept[key], f"{path}/{key}") if key in kept else [f"{path}/{key}"])]
+        absent = [f"{path}/{key}" for key in given if key not in kept]
+        return absent + [one for key in given if key in kept for one in lost(given[key], kept[key], f"{path}/{key}")]
     if isinstance(given, list):
         return [one for at, inner in enumerate(given) for one in lost(inner, kept[at], f"{path}/{at}")]
     return [] if given == kept else [path]
@@ -69,7 +70,8 @@ documents = list(yaml.safe_load_all(sys.stdin))
 if sys.argv[1] == "argo":
     from hera.workflows.models import Workflow
     (document,) = documents
-    print(json.dumps(lost(document, json.loads(Workflow.model_validate(document).model_dump_json(by_alias=True, exclude_none=True)))))
+    kept = Workflow.model_validate(document).model_dump_json(by_alias=True, exclude_none=True)
+    print(json.dumps(lost(document, json.loads(kept))))
 else:
     from kfp.pipeline_spec import pipeline_spec_pb2 as spec
     import kfp.pipeline_spec

@@ -47,6 +47,7 @@ OWN = {
     "run": "A pipeline, or any script, as a tracked run.",
     "plan": "What a pipeline would run, what it would reuse, and why.",
     "why": "Why a step of a pipeline would run.",
+    "search": "Find the best params: trials over a space.",
     "step": "One step of a pipeline, as a container calls it.",
     "load-test": "What callers of a runtime see.",
     "predict": "A model on all rows of files.",

@@ -25,6 +25,7 @@ from tarmac.flow.pipelines import Pipeline, as_texts
 from tarmac.flow.plan import Looking, Plan
 from tarmac.flow.records import Done, StepRun
 from tarmac.flow.telling import Watcher
+from tarmac.logging.place import TAKEN
 from tarmac.track.operations import CreateRun, EndRun, ListRuns, ResumeRun
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _start(
     if before is not None:
         resumed: Run = door(ResumeRun(id=before.id))
         return resumed
-    above = os.environ.get("TARMAC_RUN", "").partition("@")[0]
+    above = os.environ.get("TARMAC_RUN", "").removesuffix(TAKEN)
     request = CreateRun(
         id=time_ordered(),
         experiment=experiment,

@@ -32,7 +32,7 @@ def documents(exported: Exported) -> list[dict[str, Any]]:
             "executors": {f"exec-{one.name}": {"container": _container(one, exported)} for one in containers}
         },
     }
-    secrets = [{"secretKey": name, "envVar": name, "optional": True} for name in exported.secrets]
+    secrets = [{"secretKey": name, "envVar": name} for name in exported.secrets]
     platform = {
         "platforms": {
             "kubernetes": {
