@@ -1,4 +1,4 @@
-"""`tarmac search TARGET --space ...`: a pipeline, script or notebook tried over a space; each trial a run of its own."""
+"""`tarmac search TARGET --space ...`: a pipeline, script or notebook tried over a space; each trial is a run."""
 
 from __future__ import annotations
 
