@@ -48,6 +48,14 @@ def fit(rows: int, depth: int) -> float:
 @tarmac.pipeline
 def train(depth: int = 1):
     return fit(load(), depth)
+
+@tarmac.step
+def told(value: float) -> dict:
+    return {"loss": value}
+
+@tarmac.pipeline
+def parts(depth: int = 1):
+    return "x", told(fit(load(), depth))
 """
 
 
@@ -105,12 +113,17 @@ def test_a_script_is_tried(workspace: Workspace, home: Path, tarmac: Callable[..
 @pytest.mark.slow
 def test_a_pipeline_is_tried_by_what_it_returns(workspace: Workspace, home: Path, tarmac: Callable[..., Ran]) -> None:
     (home / "ours.py").write_text(PIPELINE)
-    (home / "tarmac.toml").write_text('[pipelines.train]\nentry = "ours:train"\n')
+    (home / "tarmac.toml").write_text(
+        '[pipelines.train]\nentry = "ours:train"\n[pipelines.parts]\nentry = "ours:parts"\n'
+    )
     done = tarmac("search", "train", "--space", "depth=1..5", "--trials", "4", "--seed", "3", cwd=home)
     assert done.code == 0, done.err
     assert done.out.startswith("best: depth=")
     run = done.err.split()[1]
     assert len(children(workspace, run)) == 4
+    part = tarmac("search", "parts", "--space", "depth=1..5", "--trials", "2", "--metric", "1.loss", "--json", cwd=home)
+    assert part.code == 0, part.err
+    assert {one["value"] for one in json.loads(part.out)["trials"]} <= {0.5, 1.5, 2.5}
     for wrong, says in {
         ("train", "--space", "dept=1..5"): "did you mean `depth`?",
         ("train", "--space", "depth=1..5", "-p", "depth=3"): "both in the space and given",

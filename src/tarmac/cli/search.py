@@ -21,7 +21,7 @@ from tarmac.flow.search import trials as runs
 from tarmac.flow.search.study import Trial
 from tarmac.flow.search.trials import About, Search
 from tarmac.logging.place import TAKEN
-from tarmac.track.operations import GetHistory, GetRun
+from tarmac.track.operations import GetHistory, GetRun, ListRuns
 from tarmac.workspace import Workspace
 
 RUN = re.compile(rb"(?:^|\n)run ([0-9a-f]{32})")
@@ -32,7 +32,11 @@ LONGEST_KEPT = 100_000
 @click.command("search")
 @click.argument("target", required=False)
 @click.option("--space", multiple=True, required=True, metavar="NAME=RANGE", help=f"What may be tried: {spaces.HINT}.")
-@click.option("--metric", default="", help="What is looked at.  [default: what a pipeline returns]")
+@click.option(
+    "--metric",
+    default="",
+    help="A metric that is logged, or a part of what a pipeline returns, like 0.auc.  [default: all of that]",
+)
 @click.option("--maximize", is_flag=True, help="The highest is the best, not the lowest.")
 @click.option("--trials", default=20, show_default=True, type=click.IntRange(1, runs.MOST_TRIALS), help="How many.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 1000), help="So many at a time.")
@@ -160,11 +164,29 @@ class _Attempts:
 
     def _value(self, run: str, ended: dict[str, Any]) -> float | None:
         metric = self._search.about.metric
-        found = self._door(GetRun(id=run)).metrics.get(metric) if metric else ended.get("result")
+        found = self._metric(run, metric, ended) if metric else ended.get("result")
         try:
             return float(found)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             return None
+
+    def _metric(self, run: str, metric: str, ended: dict[str, Any]) -> Any:
+        """What the run has logged, or of a pipeline one of its steps; or a part of what it returned, like `0.auc`."""
+        runs = [self._door(GetRun(id=run))]
+        if self._is_pipeline:
+            runs += self._door(ListRuns(filter=f"parent = '{run}'", columns=[f"metrics.`{metric}`"], limit=1000)).runs
+        for one in runs:
+            if metric in one.metrics:
+                return one.metrics[metric]
+        part = ended.get("result")
+        for name in metric.split("."):
+            if isinstance(part, dict):
+                part = part.get(name)
+            elif isinstance(part, list) and name.isdecimal() and int(name) < len(part):
+                part = part[int(name)]
+            else:
+                return None
+        return part
 
 
 class _NotWorthIt(Exception):

@@ -68,7 +68,7 @@ def search(
     """
     if not callable(function):
         raise Invalid(f"`{bounded(function)}` cannot be searched", hint="a function, a step or a pipeline can")
-    if not isinstance(trials, int) or not 1 <= trials <= runs.MOST_TRIALS:
+    if not 1 <= trials <= runs.MOST_TRIALS:
         raise Invalid(f"`{bounded(trials)}` is no number of trials", hint=f"1 to {runs.MOST_TRIALS:,}")
     what = function.name if isinstance(function, (Step, Pipeline)) else getattr(function, "__name__", "function")
     dimensions = read(space)
