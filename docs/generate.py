@@ -38,7 +38,7 @@ PROJECT_FILE = {
     "project.goal": "What the project is for, in a sentence. Nothing reads it yet.",
     "project.owners": "Who answers for what. Nothing reads it yet.",
     "trust.digests": "Packages whose own code may run here, by digest ([models](../guides/models.md)).",
-    "project.timezone": "The zone that schedules will be in. Nothing reads it yet.",
+    "project.timezone": "The zone that schedules are in.",
     "pipelines": "Pipelines by name, like `[pipelines.train]`; modules are found in this folder and in `src`.",
     "connections": "What steps talk to, like `[connections.shop]`; its secret is a reference.",
 }
