@@ -238,6 +238,37 @@ def test_what_cannot_be_rebuilt_is_said_before_anything_runs(
 
 
 @ONE_DATABASE
+def test_facts_from_a_hostile_hand_lead_nowhere(workspace: Workspace, folder: WorkspaceFolder, train: Train) -> None:
+    """Whoever may write can say anything of how a run was started."""
+    run = train("import tarmac\ntarmac.run('x')\n")
+    facts = workspace(GetDetails(id=run)).facts
+    before = files_of(folder.path.parent)
+    wrong: list[dict[str, Any]] = [
+        {"paths": ["../../.."]},
+        {"paths": ["/etc"]},
+        {"packages": {"--index-url=http://evil.example": "1"}},
+        {"packages": {"x": "1\n-r /etc/passwd"}},
+        {"direct": {"click": {"url": "http://evil.example/x\n-r /etc/passwd"}}},
+        {"python": "CPython --help"},
+        {"argv": "train.py"},
+        {"argv": ["python", "train.py\0"]},
+        {"argv": ["/bin/sh", "-c", "touch ran"]},
+        {"root": "relative"},
+        {"root": None},
+        {"packages": []},
+    ]
+    for change in wrong:
+        workspace(DescribeRun(id=run, facts={**facts, **change}))
+        found = again(workspace, run)
+        assert (found.verdict, found.tries) == ("cannot be rebuilt", 0), change
+    # what points out of the folder stays in it, and variables that change programs are not taken
+    climbing = {"root": f"{facts['root']}/../../x/..", "folder": "/../..", "settings": {"LD_PRELOAD": "x", "PATH": "/"}}
+    workspace(DescribeRun(id=run, facts={**facts, **climbing}))
+    assert again(workspace, run).verdict in ("cannot be rebuilt", "same")
+    assert files_of(folder.path.parent) == before
+
+
+@ONE_DATABASE
 def test_data_that_was_not_kept_is_named(workspace: Workspace, folder: WorkspaceFolder, train: Train) -> None:
     (folder.path.parent / "rows.bin").write_bytes(b"1")
     run = train("import tarmac\nwith tarmac.run('x'):\n    open('rows.bin').read()\n")

@@ -17,7 +17,7 @@ from tests.conftest import Ran, tarmac_environment
 
 COLUMNS = 80
 MOST_SECONDS = 120
-"""On a quiet machine it takes a quarter of that; this is for busy ones."""
+"""It takes 15 seconds of the processor; this is for busy machines."""
 
 
 @pytest.mark.slow

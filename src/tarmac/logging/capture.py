@@ -124,7 +124,7 @@ def _inside(root: Path, paths: Iterable[str]) -> list[str]:
     for text in paths:
         path = Path(text or ".").absolute()
         if path.is_dir() and path.is_relative_to(root) and path != library and "site-packages" not in path.parts:
-            found.append(path.relative_to(root).as_posix())
+            found.append("" if path == root else path.relative_to(root).as_posix())
     return list(dict.fromkeys(found))
 
 
