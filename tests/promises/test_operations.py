@@ -89,7 +89,8 @@ def test_an_operation_has_a_command_with_all_its_fields(spec: Spec) -> None:
 def test_every_command_is_an_operation_or_known_by_name() -> None:
     found = dict(commands(cli.root, click.Context(cli.root)))
     own = set(cli.OWN) | {
-        "audit.export", "runs.cat", "runs.diff", "runs.get", "runs.put", "store.upgrade", "store.restore",
+        "audit.export", "pipeline", "pipeline.export", "runs.cat", "runs.diff", "runs.get", "runs.put", "store.upgrade",
+        "store.restore",
     }  # fmt: skip
     assert {name for name in found if name not in catalog.operations()} <= own
     for name, command in found.items():

@@ -35,7 +35,7 @@ def do(job: Placed, request: Command[T], as_of: int | None = None) -> T:
     return answer
 
 
-def ask(job: JobContext, request: Query[T]) -> T:
+def ask(job: Placed, request: Query[T]) -> T:
     """A question from inside a job."""
     spec = spec_of(check(request))
     with job.store.database.read() as connection:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tarmac.core.errors import Invalid, TarmacError, bounded
+from tarmac.core.errors import Invalid, bounded
 from tarmac.core.ids import time_ordered
 from tarmac.flow import session
 from tarmac.flow.pipelines import Pipeline, as_texts
@@ -20,10 +20,8 @@ from tarmac.logging.place import TAKEN
 from tarmac.track.operations import CreateRun
 
 
-class Pruned(TarmacError):
+class Pruned(Exception):
     """This trial is not worth going on with."""
-
-    code = "pruned"
 
 
 class Reporter:
