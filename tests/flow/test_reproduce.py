@@ -271,10 +271,11 @@ def test_facts_from_a_hostile_hand_lead_nowhere(workspace: Workspace, folder: Wo
 @ONE_DATABASE
 def test_data_that_was_not_kept_is_named(workspace: Workspace, folder: WorkspaceFolder, train: Train) -> None:
     (folder.path.parent / "rows.bin").write_bytes(b"1")
-    run = train("import tarmac\nwith tarmac.run('x'):\n    open('rows.bin').read()\n")
+    run = train("import tarmac\nwith tarmac.run('x') as run:\n    run.use('faces@v3')\n    open('rows.bin').read()\n")
     found = again(workspace, run)
     assert (found.verdict, found.tries, found.causes[0].kind) == ("cannot be rebuilt", 1, "data")
     assert "rows.bin" in found.causes[0].what
+    assert "faces@v3" in found.causes[1].what
 
 
 @ONE_DATABASE

@@ -11,6 +11,7 @@ from tarmac.core.errors import bounded
 from tarmac.flow.reproduce.compare import Outcome
 from tarmac.flow.reproduce.needs import Needs
 from tarmac.flow.reproduce.records import Cause
+from tarmac.track.records import Input
 
 MISSING_FILE = re.compile(
     r"(?:No such file or directory|FileNotFoundError|not found|does not exist)[^'\"\n]*['\"]([^'\"\n]+)['\"]"
@@ -18,8 +19,17 @@ MISSING_FILE = re.compile(
 MISSING_MODULE = re.compile(r"No module named '([^']+)'")
 
 
-def of_failure(needs: Needs, code: int, output: str) -> Cause:
+def of_failure(needs: Needs, inputs: list[Input], code: int, output: str) -> list[Cause]:
     """The command did not end well where it did before."""
+    found = [_failure(needs, code, output)]
+    if inputs:
+        names = ", ".join(f"{one.name}@{one.version}" if one.version else one.name for one in inputs[:5])
+        what = f"it was given {bounded(names, 300)}: data of the workspace is not brought into the clean folder"
+        found.append(Cause(kind="data", what=what))
+    return found
+
+
+def _failure(needs: Needs, code: int, output: str) -> Cause:
     text = output[-20_000:]
     if found := MISSING_MODULE.search(text):
         return Cause(

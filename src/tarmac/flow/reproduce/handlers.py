@@ -100,7 +100,7 @@ class Attempt:
         with place.workspace(self._job.project_name, 1) as aside:
             first = self._once(place, aside, installed, "runs it again")
             if first.code != 0:
-                return self._cannot([causes.of_failure(needed, first.code, first.output)])
+                return self._cannot(causes.of_failure(needed, self._details.inputs, first.code, first.output))
             outcome = self._beside(aside, first)
             if outcome.differences:
                 between = self._between(place, aside, installed, first)
