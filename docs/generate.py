@@ -59,8 +59,12 @@ PROJECT_FILE = {
     "models.NAME.gates.ALIAS.label": "The column of the rows that has the answers.",
     "models.NAME.gates.ALIAS.positive": "Which answer counts as yes; by default the last in order.",
     "models.NAME.gates.ALIAS.licences": "Licences that are allowed, like `MIT` or `BSD*`; none means any.",
-    "project.timezone": "The zone that schedules will be in. Nothing reads it yet.",
+    "project.timezone": "The zone that schedules are in.",
     "pipelines.NAME.entry": "A pipeline, `module:function`; modules are found in this folder and in `src`.",
+    "pipelines.NAME.schedule": "A cron line: a server beside the file starts it then ([schedules](../guides/schedules.md)).",
+    "pipelines.NAME.triggers": "What else starts it: `data:NAME`, `event:GROUP.VERB`, `webhook`.",
+    "pipelines.NAME.params": "What it is given when it is started by itself.",
+    "pipelines.NAME.priority": "Who goes first when several wait; the higher number does.",
     "connections.NAME.url": "Its address, without a password.",
     "connections.NAME.user": "Who asks there.",
 }

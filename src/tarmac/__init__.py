@@ -23,6 +23,7 @@ __all__ = [
     "pipeline",
     "run",
     "runs",
+    "search",
     "service",
     "step",
     "when",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tarmac.flow.branches import each, when
     from tarmac.flow.connections import Connection, connection
     from tarmac.flow.pipelines import pipeline
+    from tarmac.flow.search.function import search
     from tarmac.flow.steps import File, step
     from tarmac.logging.auto import autolog
     from tarmac.logging.auto.torch import loop
@@ -62,6 +64,7 @@ _HOMES = {
     "run": "tarmac.logging.start",
     "runs": "tarmac.workspace.frames",
     "service": "tarmac.workspace.services",
+    "search": "tarmac.flow.search.function",
     "step": "tarmac.flow.steps",
     "when": "tarmac.flow.branches",
 }

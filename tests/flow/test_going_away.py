@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tests.flow.conftest import Project
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where sources are laid down."""
     (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(carried.tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
 
 
 def test_source_goes_along_as_a_run_captures_it(tmp_path: Path) -> None:

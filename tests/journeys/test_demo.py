@@ -16,8 +16,8 @@ import pytest
 from tests.conftest import Ran, tarmac_environment
 
 COLUMNS = 80
-MOST_SECONDS = 60
-"""On a quiet machine it takes ten; this is for busy ones."""
+MOST_SECONDS = 120
+"""It takes 15 seconds of the processor; this is for busy machines."""
 
 
 @pytest.mark.slow
@@ -27,13 +27,14 @@ def test_it_shows_each_thing_and_leaves_nothing(tarmac: Callable[..., Ran], tmp_
     assert ran.code == 0, ran.out + ran.err
     assert time.monotonic() - started < MOST_SECONDS
     assert "\x1b" not in ran.out
-    assert re.findall(r"^(\d+)  ", ran.out, re.MULTILINE) == [str(number) for number in range(1, 12)]
+    assert re.findall(r"^(\d+)  ", ran.out, re.MULTILINE) == [str(number) for number in range(1, 17)]
     assert re.findall(r"^   loss (\S+)$", ran.out, re.MULTILINE) == ["0.0498", "0.000123"]
     for said in (
         "runs ls --filter 'metrics.loss < 0.01 AND params.lr > 0.2'",
         "█▇▇▆▆▅▅▄▄▄▃▃▃▃▂▂▂▂▂▂▂▁▁▁▁▁▁▁▁▁",  # the slow curve, drawn
         "params.lr      0.1 ",  # compared
         "metrics.loss.mean",  # grouped
+        "verdict      same",  # done again from nothing
         "['third', 'second', 'first']",  # the same workspace from Python, command line and server
         "error: vic may not runs.create",
         "401 ",

@@ -279,6 +279,9 @@ def session(tmp_path: Path) -> Iterator[Session]:
         "TARMAC_STATE": str(tmp_path / "state"),
         "LANG": "C.UTF-8",
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        # how this machine installs packages, and what it has of them already
+        **{name: value for name, value in os.environ.items() if name.startswith(("UV_", "PIP_", "SSL_CERT"))},
+        "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR") or str(Path("~/.cache/uv").expanduser()),
     }
     made = Session(tmp_path, environment)
     yield made

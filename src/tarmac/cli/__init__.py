@@ -26,6 +26,8 @@ GROUPS = {
     "blobs": ("store", "Bytes by their digest."),
     "pipelines": ("flow", "Runs of pipelines, step by step."),
     "results": ("flow", "What steps made, kept by what it was made of."),
+    "schedules": ("flow", "Pipelines that start by themselves."),
+    "reproductions": ("flow", "Verdicts on runs that were done again."),
     "jobs": ("flow", "Work that takes longer than an answer may."),
     "gates": ("govern", "What has to hold before an alias moves."),
     "audit": ("govern", "The ledger: who did what, and proof of it."),
@@ -35,6 +37,7 @@ GROUPS = {
 }
 SINGLE = {
     "status": ("store", "The workspace at a glance."),
+    "reproduce": ("flow", "Do a run again from nothing, and compare."),
     "lineage": ("store", "What made a thing, or what was made of it."),
     "cut": ("ship", "Stop an endpoint's model at once."),
     "uncut": ("ship", "Let an endpoint's model answer again."),
@@ -45,6 +48,8 @@ OWN = {
     "run": "A pipeline, or any script, as a tracked run.",
     "plan": "What a pipeline would run, what it would reuse, and why.",
     "why": "Why a step of a pipeline would run.",
+    "search": "Find the best params: trials over a space.",
+    "step": "One step of a pipeline, as a container calls it.",
     "load-test": "What callers of a runtime see.",
     "predict": "A model on all rows of files.",
     "serve": "Answer with models: HTTP, batches, shares, a log.",
@@ -71,6 +76,7 @@ root = LazyGroup(
 )
 for _name, _help in OWN.items():
     root.add_lazy(_name, _help, f"tarmac.cli.{_name.replace('-', '_')}:command")
+root.add_lazy("pipeline", "A pipeline for other engines.", "tarmac.cli.pipeline_export:command")
 for _name, (_stage, _help) in SINGLE.items():
     root.add_lazy(_name, _help, lambda name=_name, stage=_stage: command_group(name, stage, ""))  # type: ignore[misc]
 for _name, (_stage, _help) in GROUPS.items():

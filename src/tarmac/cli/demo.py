@@ -36,6 +36,7 @@ RUN = ("id", "name", "experiment", "status")
 CHECKED = ("blobs", "manifests", "events", "faults")
 RUN_COLUMNS = ("id", "name", "experiment", "status", "started_at")
 TRACKED = ("id", "name", "status", "metrics.loss", "params.lr")
+REPRODUCED = ("run", "verdict", "causes", "metrics", "files", "python", "seconds")
 GROUPED = ("by.params.lr", "runs", "metrics.loss.mean")
 PRELUDE = """\
 import tarmac
@@ -114,7 +115,7 @@ def command(keep: Path | None, quick: bool) -> None:
         started = time.monotonic()
         stage.opening()
         scenes = (
-            workspace, runs, tracking, pipelines, server, people, lineage, blobs, damage, models, gates, serving,
+            workspace, runs, tracking, pipelines, again, server, people, lineage, blobs, damage, models, gates, serving,
             ledger, backup, data,
         )  # fmt: skip
         for scene in scenes:
@@ -158,6 +159,7 @@ def tracking(stage: Stage, quick: bool) -> None:
         stage.found(r"^run (\w+)", stage.tarmac("run", "train.py", "-p", f"lr={rate}", "--name", name))
         for name, rate in (("slow", "0.1"), ("fast", "0.3"))
     ]
+    stage.tracked = ids[1]
     stage.note("Found again by what came of it, drawn, compared, grouped:")
     stage.tarmac("runs", "ls", "--filter", "metrics.loss < 0.01 AND params.lr > 0.2", columns=TRACKED, says="fast")
     stage.tarmac("metrics", "sample", *ids, columns=("run", "key", "total", "values"), says="█")
@@ -248,6 +250,19 @@ def pipelines(stage: Stage, quick: bool) -> None:
         stage.tarmac("run", "pipe:main", "-p", "weight=3", says="reused")
 
 
+def again(stage: Stage, quick: bool) -> None:
+    stage.scene(
+        "A run done again from nothing",
+        "Its source in a clean folder, its packages from their lock, its command line: does the same come out?",
+    )
+    if quick or find_spec("uv") is None:
+        stage.note("Left out: it installs packages, by uv (`pip install 'tarmac[reproduce]'`).")
+        return
+    stage.note("The fast run of above; its script is not even there any more:")
+    (stage.project / "train.py").unlink()
+    stage.tarmac("reproduce", stage.tracked, only=REPRODUCED, says="same")
+
+
 def server(stage: Stage, quick: bool) -> None:
     stage.scene(
         "The same through a server",
@@ -313,7 +328,7 @@ def blobs(stage: Stage, quick: bool) -> None:
     if not quick:
         stage.tarmac("store", "gc", "--grace-hours", "0", "--dry-run", only=("condemned", "deleted"))
     stage.tarmac("store", "gc", "--grace-hours", "0", only=("condemned", "deleted", "deleted_bytes"))
-    stage.note("labels.txt is needed by the other manifest, and train.py by its runs, so they stayed:")
+    stage.note("labels.txt is needed by the other manifest, and the scripts and their data by runs, so they stayed:")
     stage.tarmac("store", "check", "--quick", says="faults      none", only=CHECKED)
 
 
@@ -411,6 +426,7 @@ class Stage:
         self.project = place / "project"
         self.project.mkdir()
         self.url = ""
+        self.tracked = ""
         self._scenes = 0
         self._children: list[subprocess.Popen[str]] = []
         self._width = min(shutil.get_terminal_size().columns, WIDEST)
@@ -552,6 +568,7 @@ class Stage:
         server.terminate()
         server.communicate(timeout=PATIENCE_SECONDS)
         self.url = ""
+        self.tracked = ""
 
     def actor_of(self, position: int) -> str:
         import sqlite3

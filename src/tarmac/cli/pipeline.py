@@ -96,9 +96,14 @@ def _entry(word: str | None) -> tuple[str, str]:
     )
 
 
-def _make_importable() -> None:
+def _root() -> Path:
+    """The folder of the project."""
     file = project_file.find(Path.cwd())
-    root = file.parent if file is not None else Path.cwd()
+    return file.parent if file is not None else Path.cwd()
+
+
+def _make_importable() -> None:
+    root = _root()
     for place in (root / "src", root):
         if place.is_dir() and str(place) not in sys.path:
             sys.path.insert(0, str(place))
@@ -135,14 +140,23 @@ def run(
 
     pipeline = find(word)
     with opened(workspace, project) as door:
+        from tarmac.cli.describe import Beside
         from tarmac.cli.progress import progress
 
+        kept = Beside(door, word, _root())
         with progress(quiet=quiet or as_json) as shown:
-            done = session.run(
-                pipeline, door, params, typed=True, resume=resume, workers=workers, on=on, experiment=experiment,
-                name=name,
-                watch=shown.watch, show=shown.log, begun=shown.begun,
-            )  # fmt: skip
+
+            def begun(run: Any, graph: Any) -> None:
+                shown.begun(run, graph)
+                kept.begin(run)
+
+            try:
+                done = session.run(
+                    pipeline, door, params, typed=True, resume=resume, workers=workers, on=on,
+                    experiment=experiment, name=name, watch=shown.watch, show=shown.log, begun=begun,
+                )  # fmt: skip
+            finally:
+                kept.end()
         value = done.value
         if as_json:
             click.echo(_json({"run": done.id, "steps": list(done.steps.values()), "result": _plain(value)}))

@@ -16,16 +16,17 @@ from msgspec.structs import replace
 
 from tarmac.cli import pipeline
 from tarmac.cli.common import add_options, opened, take_options
+from tarmac.cli.describe import describe
 from tarmac.core.clock import now
 from tarmac.core.errors import Conflict, Invalid, NotFound, TarmacError, bounded
 from tarmac.core.secrets import mask_value
-from tarmac.logging import capture
+from tarmac.flow import notebook
+from tarmac.flow.leash import on_leash
 from tarmac.logging.place import TAKEN
 from tarmac.logging.system import Meter
-from tarmac.track.operations import BeatRun, CreateRun, DescribeRun, EndRun, GetRun, LogRun, Point, WriteLog
+from tarmac.track.operations import BeatRun, CreateRun, EndRun, GetRun, LogRun, Point, WriteLog
 from tarmac.track.records import Run
 from tarmac.workspace import Workspace
-from tarmac.workspace.files import commit
 
 BEAT_SECONDS = 10.0
 SHIP_SECONDS = 1.0
@@ -64,7 +65,8 @@ def run(
 ) -> int:
     """Run a pipeline, or a script as a tracked run: params, output, source, packages and machine are kept.
 
-    TARGET is a pipeline of tarmac.toml, MODULE:FUNCTION, or a script; without it the only pipeline there is. WORDS go
+    TARGET is a pipeline of tarmac.toml, MODULE:FUNCTION, a script, or a notebook; without it the only pipeline there
+    is. Params of a notebook go to the cell that assigns them, and the executed copy becomes a file of the run. WORDS go
     to a script as they are; put `--` before the ones that start with a dash.
     """
     workspace, project, as_json = take_options(values)
@@ -82,22 +84,20 @@ def run(
         )
     script = Path(target)
     if not script.is_file():
-        raise NotFound.named("script", str(script), [path.name for path in Path().glob("*.py")])
+        raise NotFound.named(
+            "script", str(script), [path.name for kind in ("*.py", "*.ipynb") for path in Path().glob(kind)]
+        )
     given = pipeline.pairs(params)
-    command = [
-        sys.executable,
-        str(script),
-        *(part for key, value in given.items() for part in (f"--{key}", value)),
-        *words,
-    ]
+    is_notebook = script.suffix == ".ipynb"
+    command = _of_notebook(script, given, words) if is_notebook else _of_script(script, given, words)
     with opened(workspace, project) as door:
         started = start(
             door, CreateRun(experiment=experiment or script.stem, name=name, params=_shown(given), beats=True)
         )
         click.echo(f"run {started.id} ({started.experiment}/{started.name})", err=True)
         try:
-            describe(door, started, script, command)
-            code, status = _Watched(door, started, command, quiet=as_json).wait()
+            describe(door, started.id, [Path(command[0]).name, *command[1:]], script.resolve().parent)
+            code, status = _Watched(door, started, command, quiet=as_json, leashed=is_notebook).wait()
         except KeyboardInterrupt:
             code, status = 130, "killed"
         ended = end(door, started, status)
@@ -108,6 +108,22 @@ def run(
 
         click.echo(msgspec.json.encode(ended).decode())
     return code
+
+
+def _of_script(script: Path, given: dict[str, str], words: tuple[str, ...]) -> list[str]:
+    params = (part for key, value in given.items() for part in (f"--{key}", value))
+    return [sys.executable, str(script), *params, *words]
+
+
+def _of_notebook(path: Path, given: dict[str, str], words: tuple[str, ...]) -> list[str]:
+    """The process that runs it; what is wrong with the notebook or its params is said before there is a run."""
+    if words:
+        raise Invalid(f"a notebook takes params and no words: `{bounded(words[0])}`", hint="like -p depth=6")
+    document = notebook.read(path)
+    notebook.values(path, notebook.parameters(document), given)
+    notebook.refuse_without_library()
+    params = (part for key, value in given.items() for part in ("-p", f"{key}={value}"))
+    return [sys.executable, "-m", "tarmac.cli.notebook", str(path), *params]
 
 
 def start(door: Workspace, request: CreateRun) -> Run:
@@ -133,22 +149,12 @@ def _shown(params: dict[str, str]) -> dict[str, str]:
     return {key: mask_value(key, value) for key, value in params.items()}
 
 
-def describe(door: Workspace, started: Run, script: Path, command: list[str]) -> None:
-    """Keep how the run was started. What fails here costs the description, not the run."""
-    try:
-        facts = capture.facts([Path(command[0]).name, *command[1:]], Path.cwd())
-        tree = capture.source_tree(script.resolve().parent)
-        facts["left_out"] = dict(list(tree.left_out.items())[: capture.MOST_NAMED])
-        source = commit(door, "source", tree.root, tree.files)
-        door(DescribeRun(id=started.id, facts=facts, source=source.id if source else None))
-    except Exception as error:  # noqa: BLE001 - names, packages and files of any kind: the script runs all the same
-        click.echo(f"warning: how the run was started could not be kept: {error}", err=True)
-
-
 class _Watched:
     """The script's process: its output goes on to the screen and into the run's log, and the run shows as alive."""
 
-    def __init__(self, door: Workspace, started: Run, command: list[str], *, quiet: bool) -> None:
+    def __init__(
+        self, door: Workspace, started: Run, command: list[str], *, quiet: bool, leashed: bool = False
+    ) -> None:
         self._door = door
         self._run = started
         self._quiet = quiet
@@ -167,7 +173,8 @@ class _Watched:
         # who reads from the terminal has to be in its foreground, where Ctrl-C reaches the script by itself
         self._shares_terminal = os.name == "nt" or sys.stdin.isatty()
         self._process = subprocess.Popen(
-            command,
+            on_leash(command) if leashed else command,
+            stdin=subprocess.PIPE if leashed else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,

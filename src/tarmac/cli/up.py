@@ -27,9 +27,22 @@ from tarmac.store import folder as folders
     type=click.IntRange(0, 36500),
     help="How long deleted runs can be restored; 0 keeps them for good.",
 )
+@click.option(
+    "--at-once",
+    default=2,
+    show_default=True,
+    type=click.IntRange(0, 1000),
+    help="So many pipelines are run by schedules at the same time; 0 starts none here.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Say as one line of JSON where it is up.")
 def command(
-    workspace: str | None, host: str, port: int, allow_host: tuple[str, ...], trash_days: int, as_json: bool
+    workspace: str | None,
+    host: str,
+    port: int,
+    allow_host: tuple[str, ...],
+    trash_days: int,
+    at_once: int,
+    as_json: bool,
 ) -> None:
     """Server, UI and jobs in one process, until Ctrl-C. A folder that holds no workspace gets one."""
     from tarmac.server.up import up
@@ -51,4 +64,13 @@ def command(
         else:
             click.echo(f"tarmac is up: {url}/?key={key}")
 
-    up(opened, settings, host=host, port=port, allow_hosts=allow_host, trash_days=trash_days, ready=ready)
+    up(
+        opened,
+        settings,
+        host=host,
+        port=port,
+        allow_hosts=allow_host,
+        trash_days=trash_days,
+        at_once=at_once,
+        ready=ready,
+    )

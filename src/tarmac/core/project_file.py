@@ -96,9 +96,21 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A pipeline by name: `entry` is `module:function`."""
+    """A pipeline by name: `entry` is `module:function`. A server beside the file starts it by itself."""
 
     entry: Annotated[str, msgspec.Meta(pattern=r"^[\w.]+:[\w.]+$(?!\n)", description="module:function")]
+    schedule: str = ""
+    triggers: list[
+        Annotated[
+            str,
+            msgspec.Meta(
+                pattern=r"^(data:\S+|event:[a-z]+\.[a-z]+( \S+)?|webhook)$(?!\n)",
+                description="data:NAME, event:GROUP.VERB, event:GROUP.VERB SUBJECT, or webhook",
+            ),
+        ]
+    ] = []
+    params: dict[str, str | int | float | bool] = {}
+    priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] = 0
 
 
 class ProjectFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,9 +139,23 @@ def load(path: Path) -> ProjectFile:
         raise Invalid(f"{path} cannot be read: {error.strerror}") from None
     _refuse_unknown(path, "", document, ProjectFile)
     try:
-        return msgspec.convert(document, ProjectFile)
+        found = msgspec.convert(document, ProjectFile)
     except msgspec.ValidationError as error:
         raise Invalid(f"{path}: {error}") from None
+    _refuse_lines(path, found)
+    return found
+
+
+def _refuse_lines(path: Path, found: ProjectFile) -> None:
+    """What is no cron line, or never comes, is said by whoever reads the file first."""
+    for name, pipeline in found.pipelines.items():
+        if pipeline.schedule:
+            from tarmac.core import cron
+
+            try:
+                cron.parse(pipeline.schedule, found.project.timezone)
+            except Invalid as error:
+                raise Invalid(f"{path} [pipelines.{bounded(name)}]: {error.message}", hint=error.hint) from None
 
 
 def _refuse_unknown(path: Path, where: str, document: dict[str, Any], shape: type[msgspec.Struct]) -> None:

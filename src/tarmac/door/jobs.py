@@ -45,6 +45,10 @@ class Spawner:
         self._watchers.append(watcher)
         watcher.start()
 
+    def works_on(self, id: str) -> bool:
+        """Whether a process that was started here works on it."""
+        return any(known == id for known, _ in list(self._processes))
+
     def _watch(self, id: str, attempt: int, process: subprocess.Popen[bytes]) -> None:
         exit_code = process.wait()
         try:

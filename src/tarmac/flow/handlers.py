@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tarmac.flow.reproduce.handlers
+import tarmac.flow.schedules.handlers  # noqa: F401 - runs done again, and pipelines that start by themselves
 from tarmac.core.actor import EVERYWHERE
 from tarmac.core.clock import now
 from tarmac.core.errors import Conflict, Forbidden

@@ -35,3 +35,16 @@ def condition_of(choice: Node) -> Node | None:
 def chosen_nodes(choice: Node, outcome: object) -> Iterator[Node]:
     for node, _ in handles_in(choice.arguments["then" if outcome else "otherwise"]):
         yield node
+
+
+def cut(graph: Graph, name: str) -> None:
+    """Leave of a graph one step, and what it needs."""
+    node = graph.node(name)
+    keep, todo = {node}, [node]
+    while todo:
+        for before in todo.pop().before:
+            if before not in keep:
+                keep.add(before)
+                todo.append(before)
+    graph.nodes[:] = [one for one in graph.nodes if one in keep]
+    graph.result = Handle(node)

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+import tarmac.flow.reproduce.operations  # runs done again
+import tarmac.flow.schedules.operations  # noqa: F401 - pipelines that start by themselves
 from tarmac.core.names import NO_CONTROL, Id, Limit, Name, Value
 from tarmac.core.operation import Command, Query, operation
 from tarmac.flow.records import CodePart, Item, Job, JobState, LogPart, StepResult, StepRun

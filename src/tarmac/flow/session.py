@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tarmac.core.errors import Conflict, Invalid, NotFound, TarmacError
 from tarmac.core.ids import time_ordered
 from tarmac.core.settings import Settings
+from tarmac.flow import needs
 from tarmac.flow import plan as plans
 from tarmac.flow.execution import Execution
 from tarmac.flow.executors import Executor, logs
@@ -24,6 +25,7 @@ from tarmac.flow.pipelines import Pipeline, as_texts
 from tarmac.flow.plan import Looking, Plan
 from tarmac.flow.records import Done, StepRun
 from tarmac.flow.telling import Watcher
+from tarmac.logging.place import TAKEN
 from tarmac.track.operations import CreateRun, EndRun, ListRuns, ResumeRun
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ def run(
     on: str | None = None,
     experiment: str | None = None,
     name: str | None = None,
+    only: str | None = None,
     watch: Watcher | None = None,
     show: logs.Show | None = None,
     begun: Callable[[Run, Graph], None] = lambda run, graph: None,
@@ -96,6 +99,8 @@ def run(
         params = {**_kept_params(pipeline, before), **params}
         typed = True
     graph, values = pipeline.graph(params, typed=typed)
+    if only is not None:
+        needs.cut(graph, only)
     results = results_of(door)
     results.load(graph.pipeline)
     executor = _executor(on, graph, door, workers, show)  # first: where it cannot be had, there is no run
@@ -136,7 +141,7 @@ def _start(
     if before is not None:
         resumed: Run = door(ResumeRun(id=before.id))
         return resumed
-    above = os.environ.get("TARMAC_RUN", "").partition("@")[0]
+    above = os.environ.get("TARMAC_RUN", "").removesuffix(TAKEN)
     request = CreateRun(
         id=time_ordered(),
         experiment=experiment,

@@ -10,12 +10,15 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from tarmac.core.secrets import mask_url, mask_words
 
@@ -35,6 +38,11 @@ NEVER = frozenset({
 })  # fmt: skip
 SECRET_FILES = re.compile(r"^(\.env(\..+)?|.*\.(pem|key|p12|pfx|kdbx)|id_(rsa|dsa|ecdsa|ed25519)|\.netrc|\.pypirc)$")
 GIT_SECONDS = 5
+SETTINGS = (
+    "PYTHONHASHSEED", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+    "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "TZ", "LANG", "LC_ALL",
+)  # fmt: skip
+"""What in the environment changes what is computed; nothing else of it is kept."""
 
 
 @dataclass
@@ -46,10 +54,24 @@ class Tree:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
+def describe(
+    command: list[str], folder: Path, start: Path, python: str = "", paths: tuple[str, ...] | None = None
+) -> tuple[dict[str, Any], Tree]:
+    """How a command was started, and the files of the project that `start` lies in."""
+    found, tree = facts(command, folder, python, paths), source_tree(start)
+    _add_named(tree, command, folder)
+    found["left_out"] = dict(list(tree.left_out.items())[:MOST_NAMED])
+    found["root"] = str(tree.root)
+    found["paths"] = _inside(tree.root, sys.path if paths is None else paths)
+    return found, tree
+
+
 def facts(command: list[str], folder: Path, python: str = "", paths: tuple[str, ...] | None = None) -> dict[str, Any]:
     """What can be said of this machine and of a command; of this interpreter, or of one with other paths."""
     found: dict[str, Any] = {
         "command": " ".join(mask_words(command)),
+        "argv": mask_words(command),
+        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
         "folder": str(folder),
         "machine": {
             "host": platform.node(),
@@ -60,6 +82,7 @@ def facts(command: list[str], folder: Path, python: str = "", paths: tuple[str, 
         },
         "python": python or f"{platform.python_implementation()} {platform.python_version()}",
         "packages": packages(paths),
+        "direct": direct(paths),
     }
     found |= git(folder)
     return found
@@ -77,6 +100,32 @@ def packages(paths: tuple[str, ...] | None = None) -> dict[str, str]:
         except (OSError, ValueError, KeyError, TypeError):
             continue  # half-installed, or not written as it should be
     return dict(sorted(found.items()))
+
+
+@lru_cache(maxsize=8)
+def direct(paths: tuple[str, ...] | None = None) -> dict[str, dict[str, Any]]:
+    """Which of them came from no index, but from an address, a repository or a folder: what pip notes of it."""
+    found = {}
+    for distribution in metadata.distributions(path=list(sys.path if paths is None else paths)):
+        try:
+            text = distribution.read_text("direct_url.json")
+            if text:
+                noted = msgspec.json.decode(text, type=dict[str, Any])
+                found[distribution.metadata["Name"].lower()] = {**noted, "url": mask_url(str(noted.get("url", "")))}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, msgspec.MsgspecError):
+            continue  # as above
+    return dict(sorted(found.items()))
+
+
+def _inside(root: Path, paths: Iterable[str]) -> list[str]:
+    """Where modules of the project itself are imported from, as seen from its top."""
+    library = Path(sysconfig.get_path("purelib"))
+    found = []
+    for text in paths:
+        path = Path(text or ".").absolute()
+        if path.is_dir() and path.is_relative_to(root) and path != library and "site-packages" not in path.parts:
+            found.append("" if path == root else path.relative_to(root).as_posix())
+    return list(dict.fromkeys(found))
 
 
 def git(folder: Path) -> dict[str, Any]:
@@ -119,6 +168,26 @@ def source_tree(folder: Path) -> Tree:
             tree.files.append(path)
             total += size
     return tree
+
+
+def _add_named(tree: Tree, command: list[str], folder: Path) -> None:
+    """Also the files of the project that the command line names, whatever they look like."""
+    for word in command:
+        path = Path(os.path.normpath(folder / word.rpartition("=")[2]))
+        try:
+            if path in tree.files or path.is_symlink() or not path.is_file() or not path.is_relative_to(tree.root):
+                continue
+            size, name = path.stat().st_size, path.relative_to(tree.root)
+        except (OSError, ValueError):
+            continue
+        if NEVER.intersection(name.parts):
+            continue
+        if SECRET_FILES.match(path.name):
+            tree.left_out[name.as_posix()] = "may hold a secret"
+        elif size > LARGEST_FILE:
+            tree.left_out[name.as_posix()] = f"{size:,} bytes"
+        else:
+            tree.files.append(path)
 
 
 def _candidates(root: Path, *, with_git: bool) -> Iterator[Path]:

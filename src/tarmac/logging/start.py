@@ -110,7 +110,8 @@ def run(
         made.params(pairs)
     if tags:
         made.tag(tags)
-    made.show()
+    if around is None or "ipykernel" not in sys.modules:  # `tarmac run` has said it, and keeps the executed copy
+        made.show()
     return made
 
 

@@ -33,6 +33,7 @@ from tarmac.server import inflow
 from tarmac.server.app import App
 from tarmac.server.auth import Peer
 from tarmac.server.guard import Guard, is_loopback
+from tarmac.server.scheduler import Scheduler
 from tarmac.server.wire import encode
 from tarmac.store import Store
 from tarmac.store.operations import ListProjects
@@ -253,6 +254,7 @@ def up(
     port: int,
     allow_hosts: tuple[str, ...],
     trash_days: int,
+    at_once: int,
     ready: Callable[[str, str], None],
 ) -> None:
     """Serve the store until SIGINT or SIGTERM. `ready` hears the address, and a key to go in with once."""
@@ -270,8 +272,11 @@ def up(
         door = Door(store)
         app = App(door, Guard({shown, *allow_hosts}))
         store.start_sealing()
+        scheduler = Scheduler(door, at_once)
+        scheduler.read_file()  # what is wrong in it is said now, to who starts the server
         sweeper = Sweeper(door, trash_days)
         sweeper.start()
+        scheduler.start()
         own_token = token_file(settings, url)
         own_token.parent.mkdir(parents=True, exist_ok=True)
         write_private(own_token, app.auth.local_token)
@@ -280,6 +285,7 @@ def up(
         try:
             _run(app, listening, lambda: ready(url, app.auth.one_time_key()))
         finally:
+            scheduler.stop()
             sweeper.stop()
             own_token.unlink(missing_ok=True)
             facts.unlink(missing_ok=True)

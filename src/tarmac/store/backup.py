@@ -45,6 +45,7 @@ TABLES = (
     "version_tags", "alias_moves", "aliases", "cuts", "data_sets", "data_versions", "data_tags", "data_blobs",
     "gates", "gate_checks", "approvals", "signatures",
     "step_results", "step_groups", "step_items", "step_item_blobs", "step_code", "pipeline_steps",
+    "reproductions", "schedules", "firings",
 )  # fmt: skip
 Progress = Callable[[int, int, str], None]
 

@@ -9,14 +9,14 @@ import msgspec
 
 from tarmac.core.actor import Actor
 from tarmac.core.operation import HANDLERS, Command, Handler, Operation, Query, Spec, check, spec_of
-from tarmac.store.job import JobContext
+from tarmac.store.job import Placed
 from tarmac.store.sql import Batch, Event, Reader, Tx
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 
 
-def do(job: JobContext, request: Command[T], as_of: int | None = None) -> T:
+def do(job: Placed, request: Command[T], as_of: int | None = None) -> T:
     """A command from inside a job: same limits, same handler, same event as from outside, durable when it returns.
 
     Who may start the job was asked when it was started; the handler of the command has to be imported. With `as_of`
@@ -35,7 +35,7 @@ def do(job: JobContext, request: Command[T], as_of: int | None = None) -> T:
     return answer
 
 
-def ask(job: JobContext, request: Query[T]) -> T:
+def ask(job: Placed, request: Query[T]) -> T:
     """A question from inside a job."""
     spec = spec_of(check(request))
     with job.store.database.read() as connection:

@@ -8,13 +8,18 @@ from tarmac.core.actor import Actor
 from tarmac.store import Store
 
 
-class JobContext(Protocol):
-    """Implemented in `tarmac.flow.jobs`; handlers see only this."""
+class Placed(Protocol):
+    """Somebody who does something in a project of an open store."""
 
     store: Store
     actor: Actor
     project: int
     project_name: str
+
+
+class JobContext(Placed, Protocol):
+    """Implemented in `tarmac.flow.jobs`; handlers see only this."""
+
     id: str
     saved: dict[str, Any]
 

@@ -406,11 +406,10 @@ class Cargo:
     def _facts(self, door: Workspace | None) -> Facts:
         begin = self.begin
         folder = Path(begin.folder or ".")
-        facts = capture.facts(begin.command, folder, begin.python, tuple(begin.packages))
+        start = Path(begin.script).parent if begin.script else folder
+        facts, tree = capture.describe(begin.command, folder, start, begin.python, tuple(begin.packages))
         if begin.seeds:
             facts["seeds"] = begin.seeds
-        tree = capture.source_tree(Path(begin.script).parent if begin.script else folder)
-        facts["left_out"] = dict(list(tree.left_out.items())[: capture.MOST_NAMED])
         source = None
         try:
             if door is not None:

@@ -1,0 +1,1 @@
+"""A pipeline for the engines of a cluster: `containers` says what is run where, `argo` and `kfp` write it down."""
