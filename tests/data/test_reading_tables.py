@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tarmac.core.errors import Invalid, UnknownKey
+from tarmac.core.errors import Invalid, Refused, UnknownKey
 from tarmac.data.tables import lines
 from tarmac.data.tables.parquet import write
 from tarmac.data.tables.sources import on_disk, open_table
@@ -70,7 +70,7 @@ def test_files_of_a_folder_are_one_table_in_the_order_of_their_names(tmp_path: P
     (tmp_path / "_SUCCESS").write_text("")
     assert table(*tmp_path.iterdir()).rows() == [(1, 1.0), (2, 2.0), (3, 1.5)]
     pl.DataFrame({"a": ["x"], "b": [1]}).write_parquet(tmp_path / "3.parquet")
-    with pytest.raises(Invalid, match=r"the column `a` is int64 in 1\.parquet and (large_)?string\w* in 3\.parquet"):
+    with pytest.raises(Refused, match=r"the column `a` is int64 in 1\.parquet and (large_)?string\w* in 3\.parquet"):
         table(*tmp_path.iterdir())
 
 

@@ -180,6 +180,18 @@ def test_what_cannot_be_read_is_refused_and_logged_plainly_if_asked(project: Pat
     assert "t.parquet is cut short" in tarmac("data", "log", "t", "t.parquet").output
 
 
+def test_files_that_are_no_table_together_are_files(project: Path) -> None:
+    Path("both").mkdir()
+    Path("both/customers.csv").write_text("id,name\n1,a\n")
+    Path("both/orders.csv").write_text("id,price\n1,2\n")
+    made = tarmac("data", "log", "both", "both")
+    assert made.exit_code == 0
+    assert "its rows were not looked into: orders.csv has other columns than customers.csv: name, price" in made.output
+    Path("both/orders.csv").write_text("id,price\n1,3\n")
+    tarmac("data", "log", "both", "both")
+    assert tarmac("data", "diff", "both@v1", "both@v2").output == "  changed  orders.csv\n"
+
+
 def test_versions_are_compared_row_by_row(project: Path) -> None:
     PEOPLE.write_csv("people.csv")
     tarmac("data", "log", "people", "people.csv")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from tarmac.core import project_file
-from tarmac.core.errors import Invalid, NotFound, bounded
+from tarmac.core.errors import Invalid, NotFound, Refused, bounded
 from tarmac.data.listing import FILE, PROGRAM
 from tarmac.data.records import DataName
 from tarmac.data.scan import Found
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tarmac.workspace.datasets import Version
 
 Progress = Callable[[int, int, str], None]
+NAMED = {"picture": "pictures"}
 SAMPLED_PICTURES = 500
 """Pictures that are looked into where no contract asks for all of them."""
 
@@ -75,10 +76,11 @@ class Looking:
             chosen = [files[at * len(files) // SAMPLED_PICTURES] for at in range(SAMPLED_PICTURES)]
         try:
             inspection = inspect(sources.open_table(chosen), contract, lambda rows: self._progress(rows, 0, "rows"))
-        except Invalid as error:
-            if kind != "picture" or contract is not None:
+        except (Invalid, Refused) as error:
+            files_of_any_kind = kind == "picture" or isinstance(error, Refused)
+            if contract is not None or not files_of_any_kind:
                 raise
-            self.told.append(f"its pictures were not looked into: {error.message}")  # files of any kind may be logged
+            self.told.append(f"its {NAMED.get(kind, 'rows')} were not looked into: {error.message}")
             return {}
         if inspection.verdict is not None:
             if not self._care.accept:

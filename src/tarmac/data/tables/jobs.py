@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from tarmac.core.errors import Invalid
+from tarmac.core.errors import Invalid, Refused
 from tarmac.data.depot import Depot
 from tarmac.data.diff import diff_files
 from tarmac.data.listing import Entry, Listing
@@ -72,11 +72,11 @@ def diff_rows(request: DiffData, sides: tuple[Side, Side], depot: Depot) -> Tabl
             sources.require_libraries("comparing rows")
             raise Invalid("these versions are no tables", hint="their files are compared without a key")
         return None
-    one, other = (source_of(depot, found, side.ref) for found, side in zip(entries, sides, strict=True))
     key = request.key or ([] if request.no_key else key_of(sides))
     try:
+        one, other = (source_of(depot, found, side.ref) for found, side in zip(entries, sides, strict=True))
         return compare(one, other, key, profiles_of(sides))
-    except Invalid:
+    except (Invalid, Refused):
         if request.key:
             raise
         return None  # logged as files because it cannot be read as a table, and compared as files for the same reason

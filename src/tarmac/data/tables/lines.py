@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
-from tarmac.core.errors import Invalid, bounded
+from tarmac.core.errors import Invalid, Refused, bounded
 from tarmac.data.tables.sources import File, chosen_of, fitted, portions
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def _common(heads: Sequence[tuple[File, Head]], schemas: Sequence[pa.Schema]) ->
     for file, head in heads[1:]:
         if sorted(head.names) != sorted(first[1].names):
             strange = sorted(set(head.names) ^ set(first[1].names))
-            raise Invalid(
+            raise Refused(
                 f"{bounded(file.path)} has other columns than {bounded(first[0].path)}: {bounded(', '.join(strange))}",
                 hint="the files of a table have to agree on its columns",
             )

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
-from tarmac.core.errors import Invalid, TarmacError, UnknownKey, bounded
+from tarmac.core.errors import Invalid, Refused, TarmacError, UnknownKey, bounded
 
 if TYPE_CHECKING:
     import polars as pl
@@ -140,7 +140,10 @@ def on_disk(path: Path, name: str) -> File:
 
 
 def unified(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
-    """One schema for files that agree, but for whole numbers beside fractions and columns that are all null."""
+    """One schema for files that agree, but for whole numbers beside fractions and columns that are all null.
+
+    Files that do not are no table together, and refused: each may be one by itself.
+    """
     import pyarrow as pa
 
     whole = schemas[0][1].remove_metadata()
@@ -157,11 +160,11 @@ def _disagreement(first: str, whole: Any, path: str, schema: Any) -> TarmacError
         index = whole.get_field_index(field.name)
         if index >= 0 and whole.field(index).type != field.type:
             known, other = whole.field(index).type, field.type
-            return Invalid(
+            return Refused(
                 f"the column `{bounded(field.name)}` is {known} in {bounded(first)} and {other} in {bounded(path)}",
                 hint="the files of a table have to agree on its columns",
             )
-    return Invalid(f"{bounded(path)} has other columns than {bounded(first)}")
+    return Refused(f"{bounded(path)} has other columns than {bounded(first)}")
 
 
 def fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
