@@ -206,12 +206,12 @@ def test_a_file_becomes_a_folder_and_back(anywhere: Workspace, tmp_path: Path) -
 
 @pytest.mark.parametrize("layout", ["packed", "whole"])
 def test_files_named_one_by_one(workspace: Workspace, tmp_path: Path, layout: str) -> None:
-    folder = fill(tmp_path / "in", {"a.csv": b"1", "b.csv": b"2", "c.txt": b"3", "sub/d.csv": b"4"})
+    folder = fill(tmp_path / "in", {"a.csv": b"x\n1", "b.csv": b"x\n2", "c.txt": b"3", "sub/d.csv": b"x\n4"})
     faces = data_set(workspace)
     version = faces.log(str(folder / "*.csv"), folder / "sub", layout=layout)  # type: ignore[arg-type]
     assert version.files() == ["a.csv", "b.csv", "sub/d.csv"]
     one = data_set(workspace, "one").log(folder / "a.csv")
-    assert one.open().read() == b"1"
+    assert one.open().read() == b"x\n1"
     with pytest.raises(NotFound, match=r"like .*\*.json"):
         faces.log(str(folder / "*.json"))
 

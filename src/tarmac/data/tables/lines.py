@@ -282,7 +282,7 @@ def _common(heads: Sequence[tuple[File, Head]], schemas: Sequence[pa.Schema]) ->
             strange = sorted(set(head.names) ^ set(first[1].names))
             raise Refused(
                 f"{bounded(file.path)} has other columns than {bounded(first[0].path)}: {bounded(', '.join(strange))}",
-                hint="the files of a table have to agree on its columns",
+                hint="the files of a table have to agree on its columns; `--plain` keeps different tables as files",
             )
     return _widest(schemas)
 

@@ -162,7 +162,7 @@ def _disagreement(first: str, whole: Any, path: str, schema: Any) -> TarmacError
             known, other = whole.field(index).type, field.type
             return Refused(
                 f"the column `{bounded(field.name)}` is {known} in {bounded(first)} and {other} in {bounded(path)}",
-                hint="the files of a table have to agree on its columns",
+                hint="the files of a table have to agree on its columns; `--plain` keeps different tables as files",
             )
     return Refused(f"{bounded(path)} has other columns than {bounded(first)}")
 
