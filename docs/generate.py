@@ -61,7 +61,7 @@ PROJECT_FILE = {
     "models.NAME.gates.ALIAS.licences": "Licences that are allowed, like `MIT` or `BSD*`; none means any.",
     "project.timezone": "The zone that schedules are in.",
     "pipelines.NAME.entry": "A pipeline, `module:function`; modules are found in this folder and in `src`.",
-    "pipelines.NAME.schedule": "A cron line: a server beside the file starts it then ([schedules](../guides/schedules.md)).",
+    "pipelines.NAME.schedule": "A cron line, for a server beside the file ([schedules](../guides/schedules.md)).",
     "pipelines.NAME.triggers": "What else starts it: `data:NAME`, `event:GROUP.VERB`, `webhook`.",
     "pipelines.NAME.params": "What it is given when it is started by itself.",
     "pipelines.NAME.priority": "Who goes first when several wait; the higher number does.",

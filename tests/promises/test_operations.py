@@ -91,7 +91,8 @@ def test_every_command_is_an_operation_or_known_by_name() -> None:
     own = set(cli.OWN) | {
         "audit.export", "connections.ls", "connections.test", "data.cat", "data.checkout", "data.export", "data.files",
         "data.infer", "data.log", "data.pin", "data.pins", "data.pull", "data.push", "data.status", "data.unpin",
-        "pipeline", "pipeline.export", "runs.cat", "runs.diff", "runs.get", "runs.put", "store.upgrade",
+        "models.get", "models.verify", "pipeline", "pipeline.export", "runs.cat", "runs.diff", "runs.get", "runs.put",
+        "store.upgrade",
         "store.restore",
     }  # fmt: skip
     assert {name for name in found if name not in catalog.operations()} <= own

@@ -9,7 +9,6 @@ from msgspec import Meta
 
 from tarmac.core.names import Digest, Folder, Id, Limit, Name, Note, Value
 from tarmac.core.operation import Command, Job, Query, operation
-from tarmac.formats.package import Proof
 from tarmac.registry.records import (
     AliasName,
     Approval,
@@ -71,7 +70,7 @@ class CompileReport(msgspec.Struct, frozen=True, kw_only=True):
     ref: str
     equal: bool
     why: str
-    proof: Proof
+    proof: dict[str, Any]
 
 
 class PackageFiles(msgspec.Struct, frozen=True, kw_only=True):

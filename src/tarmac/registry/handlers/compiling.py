@@ -53,9 +53,7 @@ def compile_model(request: ops.CompileModel, job: JobContext) -> ops.CompileRepo
         job.progress(2, STEPS, "keeping")
         made = _keep(job, found, report, Path(place))
     job.log(f"{version.model}@v{version.number}: {made.why}")
-    return ops.CompileReport(
-        ref=f"{version.model}@v{version.number}", equal=made.equal, why=made.why, proof=report.proof
-    )
+    return ops.CompileReport(ref=f"{version.model}@v{version.number}", equal=made.equal, why=made.why, proof=made.proof)
 
 
 def _asked(request: ops.CompileModel, job: JobContext) -> tuple[Version, Package, list[File]]:
