@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
@@ -74,7 +74,12 @@ def load(path: Path) -> ProjectFile:
     try:
         return msgspec.convert(document, ProjectFile)
     except msgspec.ValidationError as error:
-        raise Invalid(f"{path}: {error}") from None
+        what, _, where = str(error).partition(" - at ")
+        if "entry" in where and "regex" in what:
+            what = "is written module:function"
+        elif "secret" in where and "regex" in what:
+            what = "is a reference: env:NAME, file:PATH or keyring:SERVICE/USER"
+        raise Invalid(f"{path}: {where} {what}".strip()) from None
 
 
 def _refuse_unknown(path: Path, where: str, document: dict[str, Any], shape: type[msgspec.Struct]) -> None:
@@ -83,5 +88,11 @@ def _refuse_unknown(path: Path, where: str, document: dict[str, Any], shape: typ
         if key not in fields:
             raise UnknownKey.at(f"{path}{f' [{where}]' if where else ''}", bounded(key), fields)
         inner = fields[key]
+        here = f"{where}.{key}".strip(".")
         if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
-            _refuse_unknown(path, f"{where}.{key}".strip("."), value, inner)
+            _refuse_unknown(path, here, value, inner)
+        elif get_origin(inner) is dict and isinstance(value, dict):  # many of a kind, by name
+            of = get_args(inner)[1]
+            for name, one in value.items():
+                if isinstance(of, type) and issubclass(of, msgspec.Struct) and isinstance(one, dict):
+                    _refuse_unknown(path, f"{here}.{bounded(name)}", one, of)
