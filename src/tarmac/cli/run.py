@@ -48,7 +48,12 @@ Status = Literal["finished", "failed", "killed"]
 @click.option("--experiment", default=None, help="The experiment.  [default: the pipeline's or script's name]")
 @click.option("--name", default=None, help="The run's name.")
 @click.option("--resume", is_flag=True, help="Of a pipeline: go on with its last run, which failed or was killed.")
-@click.option("--workers", type=int, default=0, help="Of a pipeline: run its steps in so many processes.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0, max=1000),
+    default=0,
+    help="Of a pipeline: run its steps in so many processes.",
+)
 @click.option("--on", default=None, metavar="ADDRESS", help="Of a pipeline: on a Ray cluster, ray://HOST:PORT.")
 @click.option("--quiet", is_flag=True, help="Of a pipeline: show no steps.")
 def run(

@@ -141,7 +141,10 @@ def load(path: Path) -> ProjectFile:
     try:
         found = msgspec.convert(document, ProjectFile)
     except msgspec.ValidationError as error:
-        raise Invalid(f"{path}: {error}") from None
+        what, _, where = str(error).partition(" - at ")
+        if "entry" in where and "regex" in what:
+            what = "is written module:function"
+        raise Invalid(f"{path}: {where} {what}".strip()) from None
     _refuse_lines(path, found)
     return found
 

@@ -94,6 +94,8 @@ def run(
     begun: Callable[[Run, Graph], None] = lambda run, graph: None,
 ) -> PipelineRun:
     """Run it: its run is there before the first step, and has ended when this returns or raises."""
+    if workers < 0:
+        raise Invalid(f"{workers} workers cannot run anything", hint="0 runs steps in this process")
     before = _to_resume(pipeline, door) if resume else None
     if before is not None:
         params = {**_kept_params(pipeline, before), **params}
