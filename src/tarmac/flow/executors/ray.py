@@ -80,7 +80,7 @@ class Ray:
     def __init__(
         self, address: str, source: Source, door: Door | None = None, *, slots: int = 0, show: Show | None = None
     ) -> None:
-        self._ray = _library()
+        self._ray = _library(address)
         self._show = show
         self._source = source
         self._door = door
@@ -326,7 +326,12 @@ def check_address(text: str) -> str:
     return text
 
 
-def _library() -> Any:
+def _library(address: str) -> Any:
+    if address in LOCAL and "ray" not in sys.modules:  # which reads this when it is imported
+        # who else is on this machine may not run code in our name, and nobody is told that we use it
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError:
@@ -338,10 +343,6 @@ def connect(ray: Any, address: str) -> None:
     """Reach a cluster, or make one here. A process has one at a time; who has one already keeps it."""
     try:
         if address in LOCAL:
-            # who else is on this machine may not run code in our name, and nobody is told that we use it
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="error")
         else:
             _join(ray, address)
