@@ -10,9 +10,10 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tarmac.core.errors import NotFound
+from tarmac.govern.operations import CompareVersions
 from tarmac.registry import cards, drawing
 from tarmac.registry.cards import Card
-from tarmac.registry.operations import AddVersion, CompareVersions, PromoteVersion
+from tarmac.registry.operations import AddVersion, PromoteVersion
 from tarmac.workspace import Workspace
 from tests.conftest import Ran
 from tests.govern.churn import Rule, made

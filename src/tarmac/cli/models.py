@@ -18,6 +18,7 @@ from tarmac.core.errors import Conflict, Invalid, bounded
 from tarmac.core.operation import SPECS
 from tarmac.formats.package import Sealed
 from tarmac.formats.trust import Trust
+from tarmac.govern import operations as _govern  # noqa: F401 - declares what `compare` asks for
 from tarmac.registry.operations import ListSignatures
 
 ExistingPath = click.Path(path_type=Path, exists=True)
@@ -217,6 +218,7 @@ verify.params.append(TRUST)
 commands = {
     "add": _add(),
     "card": add_options(card),
+    "compare": command(SPECS["gates.compare"], "compare"),
     "compile": _compile(),
     "get": add_options(get),
     "sign": add_options(sign),

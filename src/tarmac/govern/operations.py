@@ -11,6 +11,7 @@ from tarmac.core.names import Id, Limit, Name
 from tarmac.core.operation import Command, Job, Query, operation
 from tarmac.govern.records import AuditEvent, Export, Verification
 from tarmac.registry.records import AliasName, Check, Gate, ModelName, Ref, Verdict
+from tarmac.track.records import Difference
 
 Position = Annotated[int, Meta(ge=0, le=(1 << 63) - 1, description="the position of an event")]
 Head = Annotated[str, Meta(pattern=r"^([0-9]{1,18}:[0-9a-f]{64})?$(?!\n)", description="NUMBER:DIGEST of a seal")]
@@ -60,6 +61,14 @@ Licence = Annotated[str, Meta(min_length=1, max_length=100, description="like MI
 
 class GateList(msgspec.Struct, frozen=True, kw_only=True):
     gates: list[Gate]
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """`why` says why nothing was predicted, where nothing was."""
+
+    versions: list[str]
+    differences: list[Difference]
+    why: str = ""
 
 
 class CheckPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,3 +139,16 @@ class ListChecks(Query[CheckPage], frozen=True, kw_only=True):
     ref: Ref
     limit: Limit = 20
     before: Annotated[str, Meta(max_length=64, description="the `next` of the page before")] = ""
+
+
+@operation("gates.compare", needs="write", positional=("a", "b"))
+class CompareVersions(Job[Compared], frozen=True, kw_only=True):
+    """In what two versions differ: results, params, data, code, size, and what they predict on the rows of a gate.
+
+    The rows are those of the first model's gate, or of its gate of `alias`. `tarmac models compare` is the same.
+    """
+
+    a: Ref
+    b: Ref
+    alias: Annotated[str, Meta(max_length=255, description="on the rows of this alias's gate")] = ""
+    same: Annotated[bool, Meta(description="also what does not differ")] = False

@@ -26,7 +26,6 @@ from tarmac.registry.records import (
     Version,
 )
 from tarmac.store.records import File
-from tarmac.track.records import Difference
 
 Cursor = Annotated[str, Meta(max_length=4000, description="the `next` of the page before")]
 Filter = Annotated[str, Meta(max_length=20_000, description="which, like: name LIKE 'churn%' AND tags.team = 'risk'")]
@@ -94,14 +93,6 @@ class VersionPage(msgspec.Struct, frozen=True, kw_only=True):
 
 class VersionList(msgspec.Struct, frozen=True, kw_only=True):
     versions: list[Version]
-
-
-class Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """`why` says why nothing was predicted, where nothing was."""
-
-    versions: list[str]
-    differences: list[Difference]
-    why: str = ""
 
 
 class Approvals(msgspec.Struct, frozen=True, kw_only=True):
@@ -399,17 +390,6 @@ class ShowHistory(Query[Moves], frozen=True, kw_only=True):
     before: Annotated[str, Meta(max_length=64, description="the `next` of the page before")] = ""
 
 
-@operation("models.compare", needs="read", positional=("a", "b"))
-class CompareVersions(Job[Compared], frozen=True, kw_only=True):
-    """In what two versions differ: results, params, data, code, size; and, on the rows of a gate, what they predict,
-    how well and how fast. The rows are those of the model's gate, or of the gate of `alias`."""
-
-    a: Ref
-    b: Ref
-    alias: Annotated[str, Meta(max_length=255, description="on the rows of this alias's gate")] = ""
-    same: Annotated[bool, Meta(description="also what does not differ")] = False
-
-
 @operation("models.approve", needs="approve", positional=("ref",))
 class ApproveVersion(Command[Approval], frozen=True, kw_only=True):
     """Consent to exactly the bytes of a version; by somebody other than who made it, or by a key of the gate."""
@@ -428,7 +408,7 @@ class ListApprovals(Query[Approvals], frozen=True, kw_only=True):
     ref: Ref
 
 
-@operation("models.sign", needs="write", positional=("ref",))
+@operation("models.attach", needs="write", positional=("ref",))
 class AttachSignature(Command[Signature], frozen=True, kw_only=True):
     """Keep an OpenSSF model signature with a version's package; `tarmac models sign` makes one."""
 

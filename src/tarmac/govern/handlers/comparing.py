@@ -9,9 +9,9 @@ from pathlib import Path
 from tarmac.core.clock import iso
 from tarmac.core.errors import Cancelled, bounded
 from tarmac.core.operation import handles
+from tarmac.govern import operations as ops
 from tarmac.govern.handlers.checks import bundle_of
 from tarmac.govern.measuring import facts
-from tarmac.registry import operations as ops
 from tarmac.registry import references
 from tarmac.registry.handlers import gating
 from tarmac.registry.judging import show
