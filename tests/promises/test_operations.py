@@ -92,7 +92,8 @@ def test_every_command_is_an_operation_or_known_by_name() -> None:
         "audit.export", "connections.ls", "connections.test", "data.cat", "data.checkout", "data.export",
         "data.files", "data.infer", "data.log", "data.pin", "data.pins", "data.pull", "data.push", "data.status",
         "data.unpin", "gates.sync", "models.card", "models.compare", "models.get", "models.sign", "models.verify",
-        "pipeline.export", "runs.cat", "runs.diff", "runs.get", "runs.put", "store.restore", "store.upgrade",
+        "pipeline", "pipeline.export", "runs.cat", "runs.diff", "runs.get", "runs.put", "store.restore",
+        "store.upgrade",
     }  # fmt: skip
     assert {name for name in found if name not in catalog.operations()} <= own
     for name, command in found.items():
