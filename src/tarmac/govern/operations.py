@@ -63,7 +63,7 @@ class GateList(msgspec.Struct, frozen=True, kw_only=True):
     gates: list[Gate]
 
 
-class Compared(msgspec.Struct, frozen=True, kw_only=True):
+class SideBySide(msgspec.Struct, frozen=True, kw_only=True):
     """`why` says why nothing was predicted, where nothing was."""
 
     versions: list[str]
@@ -142,7 +142,7 @@ class ListChecks(Query[CheckPage], frozen=True, kw_only=True):
 
 
 @operation("gates.compare", needs="write", positional=("a", "b"))
-class CompareVersions(Job[Compared], frozen=True, kw_only=True):
+class CompareVersions(Job[SideBySide], frozen=True, kw_only=True):
     """In what two versions differ: results, params, data, code, size, and what they predict on the rows of a gate.
 
     The rows are those of the first model's gate, or of its gate of `alias`. `tarmac models compare` is the same.

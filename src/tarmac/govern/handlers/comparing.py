@@ -31,7 +31,7 @@ SKIPPED = ("run.", "files.", "tags.")
 
 
 @handles(ops.CompareVersions)
-def compare_versions(request: ops.CompareVersions, job: JobContext) -> ops.Compared:
+def compare_versions(request: ops.CompareVersions, job: JobContext) -> ops.SideBySide:
     with job.store.database.read() as connection:
         read = Reader(connection, job.store.names, job.project, job.project_name, job.actor)
         a, b = (_side(read, ref) for ref in (request.a, request.b))
@@ -40,7 +40,7 @@ def compare_versions(request: ops.CompareVersions, job: JobContext) -> ops.Compa
         bundles = {facts.VERSION: bundle_of(read, a), facts.CHAMPION: bundle_of(read, b)}
     predicted, why = _predicted(gate, bundles, data, job)
     different = [said for said in found if request.same or len(set(said.values)) > 1]
-    return ops.Compared(
+    return ops.SideBySide(
         versions=[f"{side.version.model}@v{side.version.number}" for side in (a, b)],
         differences=[*predicted, *different],
         why=why,
