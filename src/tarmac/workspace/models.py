@@ -12,7 +12,7 @@ from tarmac.formats.engines import Form
 from tarmac.formats.models import Model
 from tarmac.formats.package import Sealed
 from tarmac.formats.trust import Trust
-from tarmac.workspace import Workspace, connect, packages
+from tarmac.workspace import Workspace, connect
 
 
 def load_model(
@@ -29,6 +29,8 @@ def load_model(
     Its bytes are verified as they are loaded. One that brings code of its own (a pickle, a Python class) runs only if a
     run of yours made it in this folder, or if `trust` or the project file names its digest.
     """
+    from tarmac.workspace import packages  # with all that packaging needs: not for who only imports tarmac
+
     digests = [trust] if isinstance(trust, str) else list(trust)
     if isinstance(ref, os.PathLike):
         folder = Path(ref)
@@ -43,6 +45,8 @@ def load_model(
 
 
 def _from(workspace: Workspace, ref: str, digests: list[str], form: Form, threads: int) -> Model:
+    from tarmac.workspace import packages
+
     version, sealed, compiled = packages.fetch(workspace, ref)
     vouched = packages.trust_here(workspace, version, sealed, digests)
     name = f"{version.model}@v{version.number}"
