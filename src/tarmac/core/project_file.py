@@ -144,6 +144,8 @@ def load(path: Path) -> ProjectFile:
         what, _, where = str(error).partition(" - at ")
         if "entry" in where and "regex" in what:
             what = "is written module:function"
+        elif "secret" in where and "regex" in what:
+            what = "is a reference: env:NAME, file:PATH or keyring:SERVICE/USER"
         raise Invalid(f"{path}: {where} {what}".strip()) from None
     _refuse_lines(path, found)
     return found
