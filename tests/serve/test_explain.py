@@ -118,6 +118,8 @@ def test_a_background_of_ones_own_and_what_is_missing(explained: Any) -> None:
     row = np.ones(4)
     found = ask(running, "narrow", row, background=[[1.0, 1.0, 1.0, 1.0]])
     assert np.allclose(found["values"][0], 0)
+    status, refused = running.json("POST", "/explain/narrow", {"rows": [[1.0] * 4], "background": 3})
+    assert (status, "rows to compare with" in refused["error"]["message"]) == (400, True)
     status, refused = running.json("POST", "/explain/iris", [[5.1, 3.5, 1.4, 0.2]])
     assert (status, "no example" in refused["error"]["message"]) == (400, True)
     many = {"rows": [[1.0] * 4] * 21}

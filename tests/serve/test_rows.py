@@ -73,4 +73,4 @@ def test_the_pages_are_there(quiet: Running) -> None:
     assert "default-src 'none'" in headers["content-security-policy"]
     assert quiet.ask("GET", "/try/iris")[0] == 200
     document = quiet.json("GET", "/openapi.json")[1]
-    assert "/predict/iris" in document["paths"]
+    assert {"/predict/iris", "/explain/iris", "/invocations/iris"} <= set(document["paths"])

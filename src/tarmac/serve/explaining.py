@@ -173,7 +173,10 @@ def _background(version: Version, given: Any) -> Arrays:
             f"{version.lane.name} has no example, so there is nothing to compare with",
             hint='send rows to compare with: {"rows": […], "background": […]}',
         )
-    found, rows = version.fit_rows(given)
+    try:
+        found, rows = version.fit_rows(given)
+    except Invalid as error:
+        raise Invalid(f"the rows to compare with do not fit: {error.message}", hint=error.hint) from None
     if not rows:
         raise Invalid("the background has no rows")
     step = max(1, -(-rows // MOST_BACKGROUND))

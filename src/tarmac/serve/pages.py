@@ -107,8 +107,10 @@ def openapi(endpoints: Mapping[str, Endpoint]) -> dict[str, Any]:
     for name, endpoint in endpoints.items():
         quoted = quote(name, safe="")
         paths[f"/predict/{quoted}"] = {"post": _predict(endpoint)}
+        paths[f"/explain/{quoted}"] = {"post": _operation(f"What each input adds to an answer of {name}")}
         paths[f"/v2/models/{quoted}"] = {"get": _operation(f"Metadata of {name}")}
         paths[f"/v2/models/{quoted}/infer"] = {"post": _operation(f"Infer with {name}: Open Inference Protocol V2")}
+        paths[f"/invocations/{quoted}"] = {"post": _operation(f"Predict with {name}, as MLflow's clients ask")}
     paths["/feedback/{id}"] = {"post": _operation("Say what was right")}
     for path, text in (("/v2/health/live", "Live"), ("/v2/health/ready", "Ready"), ("/metrics", "Prometheus metrics")):
         paths[path] = {"get": _operation(text)}
