@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from tarmac.core.clock import now
 from tarmac.core.errors import bounded
 from tarmac.core.expressions import Path
+from tarmac.flow.reproduce import queries as reproductions
 from tarmac.registry import consent, gates, judging
 from tarmac.registry.queries import gates as rows
 from tarmac.registry.queries import models, packages
@@ -180,6 +181,8 @@ def _of_package(package: Package | None, part: str) -> object:
     return {"size_mb": package.size / 1e6, "files": package.files, "kind": package.kind}[part]
 
 
+SAME = ("same", "close")
+"""Verdicts of `tarmac reproduce` that count: close is what whoever asked for it called close enough."""
 _PROOF = {"difference": "largest_difference", "agreement": "agreement"}
 
 
@@ -191,8 +194,11 @@ def recorded_fact(read: Reader, side: Side, family: str, part: str) -> object:
             return None
         return form.equal if part == "equal" else form.proof.get(_PROOF[part])
     run = side.version.run or (side.package.run if side.package else None)
-    if family not in ("data", "contract") or not run:
+    if not run:
         return None
+    if family == "reproducible":
+        found = reproductions.latest(read, run)
+        return None if found is None else found.verdict in SAME
     given = rows.data_of_run(read, run)
     known = [data for data in given if data is not None]
     if not known or len(known) < len(given):  # what is not kept here may be of any age, and anything
