@@ -89,6 +89,10 @@ _in_use = ""
 
 def here() -> Path:
     """A folder of this user's own, on this machine."""
+    if sys.platform == "win32":  # where each user has a folder for what is temporary
+        place = Path(tempfile.gettempdir()) / "tarmac-steps"
+        place.mkdir(exist_ok=True)
+        return place
     place = Path(tempfile.gettempdir()) / f"tarmac-steps-{os.getuid()}"
     place.mkdir(mode=0o700, exist_ok=True)
     facts = place.lstat()

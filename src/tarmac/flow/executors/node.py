@@ -52,7 +52,7 @@ def _check(facts: dict[str, Any]) -> None:
     ours, theirs = (__version__, python()), (facts["version"], facts["python"])
     if ours != theirs:
         raise Conflict(
-            f"{os.uname().nodename} has tarmac {ours[0]} on {ours[1]}, and the pipeline was started by tarmac "
+            f"{platform.node()} has tarmac {ours[0]} on {ours[1]}, and the pipeline was started by tarmac "
             f"{theirs[0]} on {theirs[1]}",
             hint="install the same on every machine of the cluster",
         )

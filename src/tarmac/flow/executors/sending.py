@@ -7,8 +7,8 @@ go into the workspace where they are made. A file is named where both see it, an
 from __future__ import annotations
 
 import io
-import os
 import pickle
+import platform
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any
@@ -117,13 +117,13 @@ class _Receiver(pickle.Unpickler):
         path = Path(text)
         if facts is not None and not path.exists():
             raise NotFound(
-                f"{path} is not on {os.uname().nodename}",
+                f"{path} is not on {platform.node()}",
                 hint="a workspace that is a folder needs a disk that all machines share; or use a server, `tarmac up`",
             )
         if facts:
             here = path.stat()
             if (here.st_size, here.st_mtime_ns) != facts:
-                raise Conflict(f"{path} on {os.uname().nodename} is another file than the one that was given")
+                raise Conflict(f"{path} on {platform.node()} is another file than the one that was given")
         return self._named(path, is_file)
 
     def _named(self, path: Path, is_file: bool) -> Path:
