@@ -428,3 +428,26 @@ def test_a_loud_run_is_kept_in_bounds(workspace: Workspace, train: Train) -> Non
 )
 def test_files_are_compared_by_their_numbers(path: str, one: bytes, other: bytes, distance: float | None) -> None:
     assert between(path, one, other) == distance
+
+
+def test_pickles_are_the_same_but_for_what_cloudpickle_makes_up() -> None:
+    """Never by running them; and texts that happen to look alike are still told apart."""
+    import pickle
+
+    cloudpickle = pytest.importorskip("cloudpickle")
+
+    def made(value: float, where: str) -> bytes:
+        space: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile("class Rule:\n    def predict(self, rows): return rows\n", f"{where}/train.py", "exec"), space)
+        rule = space["Rule"]()
+        rule.value = value
+        return bytes(cloudpickle.dumps(rule))
+
+    one, other = made(0.5, "/a"), made(0.5, "/a/longer/place")
+    assert one != other
+    assert between("model.pkl", one, other) == 0
+    assert between("model.pkl", one, made(0.75, "/a")) == pytest.approx(1 / 3)
+    names = [pickle.dumps({"label": f"{place}/cat"}) for place in ("x", "y")]
+    assert between("model.pkl", *names) is None
+    hashes = [pickle.dumps([f"{number:032x}", None]) for number in (1, 2)]
+    assert between("model.pkl", *hashes) is None

@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 
 TRAIN = """
-import json, random, sys, tarmac
+import random, sys, tarmac
+from rule import Rule
 random.seed(7)
-class Rule:
-    def __init__(self, least): self.least = least
-    def predict(self, rows): return [row[0] > self.least for row in rows]
 with tarmac.run("rules") as run:
     value = random.random() if sys.argv[1] == "seeded" else random.SystemRandom().random()
     run.log({"value": value})
     run.model(Rule(value), name="door", example=[[0.2], [0.9]])
+"""
+RULE = """
+class Rule:
+    def __init__(self, least): self.least = least
+    def predict(self, rows): return [row[0] > self.least for row in rows]
 """
 GATE = '[models.door.gates.production]\nrequire = ["reproducible"]\n'
 
@@ -34,6 +37,7 @@ def test_a_gate_asks_whether_the_run_was_done_again(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("TARMAC_STATE", str(tmp_path / "state"))
     tarmac(tmp_path, "init")
     (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "rule.py").write_text(RULE)
     for how in ("seeded", "open"):
         done = tarmac(tmp_path, "run", "train.py", how)
         assert done.returncode == 0, done.stderr

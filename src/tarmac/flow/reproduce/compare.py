@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import io
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -216,20 +217,21 @@ def between(path: str, one: bytes, other: bytes) -> float | None:
 
 
 Read = tuple[Any, Sequence[float]]
+MADE_UP = re.compile(r"[0-9a-f]{32}")
 
 
 def _readers(path: str) -> list[Callable[[bytes], Read]]:
     if path.startswith("models/") and path.endswith("/about.json"):
-        return [lambda data: _json(data, without="made")]
-    known: dict[str, Callable[[bytes], Read]] = {".json": _json, ".csv": _csv, ".npy": _npy}
+        return [lambda data: _json(data, without=("made", "files"))]  # its files are compared themselves
+    known: dict[str, Callable[[bytes], Read]] = {".json": _json, ".csv": _csv, ".npy": _npy, ".pkl": _pickle}
     suffix = path[path.rfind(".") :].lower()
     return [known[suffix]] if suffix in known else []
 
 
-def _json(data: bytes, without: str = "") -> Read:
+def _json(data: bytes, without: Sequence[str] = ()) -> Read:
     document = msgspec.json.decode(data)
-    if without:
-        document.pop(without, None)
+    for name in without:
+        document.pop(name, None)
     numbers: list[float] = []
 
     def shape(value: Any) -> Any:
@@ -256,6 +258,28 @@ def _csv(data: bytes) -> Read:
         return None
 
     return [[cell(text) for text in row] for row in csv.reader(io.StringIO(data.decode()))], numbers
+
+
+def _pickle(data: bytes) -> Read:
+    """A pickle as its opcodes, read and never run. What cloudpickle makes up for a class of a script (a number for the
+    class, where its source lay) says nothing of the model."""
+    import pickletools
+
+    said = [(op.name, value) for op, value, _ in pickletools.genops(data) if op.name not in ("FRAME", "MEMOIZE")]
+    by_value = any(value == "_make_skeleton_class" for _, value in said)
+    numbers: list[float] = []
+    shape: list[tuple[str, Any]] = []
+    for (name, value), (following, _) in zip(said, [*said[1:], ("", None)], strict=True):
+        if isinstance(value, float):
+            numbers.append(value)
+            shape.append((name, 0.0))
+        elif by_value and isinstance(value, str) and value.endswith(".py"):
+            shape.append(("source", value.rpartition("/")[2]))
+        elif by_value and isinstance(value, str) and following == "NONE" and MADE_UP.fullmatch(value):
+            shape.append((name, ""))
+        else:
+            shape.append((name, value))
+    return shape, numbers
 
 
 def _npy(data: bytes) -> Read:
