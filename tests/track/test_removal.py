@@ -93,8 +93,14 @@ def full_run(workspace: Workspace, number: int = 0, **given: Any) -> str:
 
 
 def give_old_tail(folder: WorkspaceFolder, id: str) -> None:
-    """As format 2 wrote it."""
+    """As format 2 wrote it; and a step, as only pipelines have one."""
     with database_of(folder) as run:
+        columns = "run, number, node, step, done, why, step_run, result, seconds"
+        values = "key, 1, 'a', 'a', 'ran', '', '', '', 0"
+        run(
+            f"INSERT INTO pipeline_steps ({columns}) SELECT {values} FROM runs WHERE id = ?",
+            id,
+        )
         run("INSERT INTO metric_tails (run, key, points) SELECT key, 1, ? FROM runs WHERE id = ?", b"\0" * 24, id)
 
 

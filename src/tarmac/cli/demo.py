@@ -176,11 +176,17 @@ def data(stage: Stage, quick: bool) -> None:
     stage.python(
         """\
         Path("faces").mkdir()
+        head = b"P5 100 200 255\\n"
         for number in range(100):
-            Path(f"faces/{number:03}.pgm").write_bytes(b"P5 100 200 255\\n" + bytes([number]) * 20_000)"""
+            data = head + bytes([number]) * 20_000
+            Path(f"faces/{number:03}.pgm").write_bytes(data)"""
     )
     stage.tarmac("data", "log", "faces", "faces", "--message", "from the camera", says="faces@v1")
-    stage.python("""Path("faces/007.pgm").write_bytes(b"P5 1 1 255\\n7"); Path("faces/008.pgm").unlink()""")
+    stage.python(
+        """\
+        Path("faces/007.pgm").write_bytes(b"P5 1 1 255\\n7")
+        Path("faces/008.pgm").unlink()"""
+    )
     stage.tarmac("data", "status", "faces", says="changed  007.pgm")
     stage.tarmac("data", "log", "faces", "faces", "--message", "labels mended", says="faces@v2")
     stage.tarmac("data", "diff", "faces@v1", "faces@v2", expect=1, says="gone     008.pgm")
@@ -219,7 +225,9 @@ def serving(stage: Stage, quick: bool) -> None:
     with stage.answering("door@production") as url:
         ask = f"""\
         import json, urllib.error, urllib.request
-        asked = urllib.request.Request("{url}/predict/door", b"[[0.2], [0.9]]", {{"Content-Type": "application/json"}})
+        address = "{url}/predict/door"
+        kind = {{"Content-Type": "application/json"}}
+        asked = urllib.request.Request(address, b"[[0.2], [0.9]]", kind)
         try:
             print(json.load(urllib.request.urlopen(asked))["predictions"])
         except urllib.error.HTTPError as refused:

@@ -5,6 +5,7 @@
     │   ├── UnknownKey          a key nobody knows, with the nearest known one
     │   ├── NotAWorkspace       a folder or address that holds no workspace
     │   ├── OutsideRange   416  bytes that a blob does not have
+    │   ├── WrongMethod    405  a path that is asked otherwise
     │   └── Unstorable          a value that can only be handed on in memory
     ├── Unauthenticated    401  nobody we know
     ├── Forbidden          403  somebody we know, who may not
@@ -201,6 +202,16 @@ class Unstorable(Invalid):
     """A value that cannot be stored: it can only be handed on in memory."""
 
     code = "unstorable"
+
+
+class WrongMethod(Invalid):
+    """The path is there; it is asked otherwise."""
+
+    code, status = "wrong_method", 405
+
+    @classmethod
+    def of(cls, found: bytes, wanted: bytes) -> WrongMethod:
+        return cls(f"{found.decode('latin-1')[:20]} does nothing here", hint=f"use {wanted.decode()}")
 
 
 class WrongContent(TarmacError):

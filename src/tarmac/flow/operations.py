@@ -148,7 +148,7 @@ class ListItems(Query[Items], frozen=True, kw_only=True):
     """What was made of the items of one `each`, by their keys."""
 
     group: Key
-    after: Annotated[str, Meta(max_length=64)] = ""
+    after: Annotated[str, Meta(max_length=64, pattern=r"^([0-9a-f]{2})*$(?!\n)", description="hex digits")] = ""
     limit: Annotated[int, Meta(ge=1, le=200_000)] = 1000
 
 

@@ -199,17 +199,22 @@ def _unshown(failure: Exception, version: Version) -> TarmacError:
     return Internal(f"the answer of {version.lane.name} cannot be shown", hint="the runtime's log has the rest")
 
 
-class Cut(Busy):
-    """The endpoint was cut: it answers with its constant, or not at all."""
+class Cut(Exception):
+    """The endpoint was cut: it answers with its constant, or with a refusal."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         fallback = endpoint.route.fallback
-        super().__init__(f"{endpoint.name}: {fallback.message}", hint="it answers again when the cut is undone")
-        self.outputs: Arrays | None = None
-        if fallback.kind == "constant":
-            import numpy as np
+        super().__init__(f"{endpoint.name} was cut")
+        self.refusal = Busy(f"{endpoint.name}: {fallback.message}", hint="it answers again when the cut is undone")
+        self._outputs = fallback.outputs if fallback.kind == "constant" else None
 
-            self.outputs = {name: np.asarray(value) for name, value in fallback.outputs.items()}
+    def instead(self) -> Arrays:
+        """The constant; refused if there is none."""
+        if self._outputs is None:
+            raise self.refusal
+        import numpy as np
+
+        return {name: np.asarray(value) for name, value in self._outputs.items()}
 
 
 def redacted(inputs: Arrays, version: Version, names: frozenset[str]) -> Arrays:

@@ -44,9 +44,7 @@ def infer(request: Request, endpoint: Endpoint, version: str | None) -> None:
     try:
         endpoint.answer(request, fit, show, fail, version=version, id=call.id or None, parameters=call.parameters)
     except Cut as cut:
-        if cut.outputs is None:
-            raise
-        body, _ = v2.encode(call, endpoint.name, "fallback", cut.outputs, {"fallback": True})
+        body, _ = v2.encode(call, endpoint.name, "fallback", cut.instead(), {"fallback": True})
         request.reply(200, body)
 
 

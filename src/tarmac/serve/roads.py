@@ -11,7 +11,7 @@ import msgspec
 
 from tarmac import __version__
 from tarmac.core.digest import digest
-from tarmac.core.errors import Busy, Invalid, NotFound, TarmacError, Unauthenticated
+from tarmac.core.errors import Busy, Invalid, NotFound, TarmacError, Unauthenticated, WrongMethod
 from tarmac.serve import feedback, inference, pages, rows
 from tarmac.serve.endpoints import Endpoint
 from tarmac.serve.fleet import Fleet
@@ -188,14 +188,6 @@ def _v2(request: Request, endpoint: Endpoint, version: str | None, rest: list[st
 def _only(request: Request, method: bytes) -> None:
     if request.method != method:
         raise WrongMethod.of(request.method, method)
-
-
-class WrongMethod(Invalid):
-    code, status = "wrong_method", 405
-
-    @classmethod
-    def of(cls, found: bytes, wanted: bytes) -> WrongMethod:
-        return cls(f"{found.decode('latin-1')[:20]} does nothing here", hint=f"use {wanted.decode()}")
 
 
 def _post(road: Road) -> Road:

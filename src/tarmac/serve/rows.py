@@ -82,9 +82,7 @@ def _answer(
     try:
         endpoint.answer(request, fit, show, Request.refuse)
     except Cut as cut:
-        if cut.outputs is None:
-            raise
-        request.reply(200, msgspec.json.encode(shown(None, "", cut.outputs)))
+        request.reply(200, msgspec.json.encode(shown(None, "", cut.instead())))
 
 
 def _shown(version: Version | None, id: str, outputs: Arrays) -> dict[str, Any]:

@@ -169,9 +169,7 @@ class Port:
                 parameters=parameters,
             )
         except Cut as cut:
-            if cut.outputs is None:
-                raise
-            caller.finish((endpoint.name, "fallback", cut.outputs))
+            caller.finish((endpoint.name, "fallback", cut.instead()))
 
     def _told(self, method: str, request: Any, caller: Caller) -> None:
         if method == "ServerLive":
