@@ -22,7 +22,7 @@ PARALLEL ?= -n auto --dist loadfile
 
 check: lint test-fast                 ## lint + test-fast
 
-test: lint                            ## everything, 20 minutes at most
+test: lint                            ## everything: 22 minutes on two cores
 	$(BIN)/pytest -ra $(PARALLEL)
 
 test-fast: $(READY)                   ## no slow tests, no Postgres, no browser
