@@ -71,6 +71,14 @@ SECRET = """
 """
 
 
+def test_a_secret_in_the_open_is_refused_and_not_shown(project: Project) -> None:
+    project.write("tarmac.toml", '[connections.shop]\nsecret = "hunter2"\n')
+    project.write("pipe.py", SECRET.replace("RESULT", '"sent"'))
+    said = project.tarmac("run", "pipe:main", code=2)
+    assert "stands in the open" in said
+    assert "hunter2" not in said
+
+
 def test_a_connections_secret_reaches_its_step_and_nothing_else(project: Project) -> None:
     project.write("tarmac.toml", '[connections.shop]\nurl = "https://shop.example"\nsecret = "env:SHOP"\n')
     project.write("pipe.py", SECRET.replace("RESULT", '"sent"'))

@@ -33,9 +33,14 @@ def url_of(name: str, connection: Connection) -> Secret:
         raise Invalid(
             f"connection `{bounded(name)}` does not say where its URL is found", hint='secret = "env:SHOP_URL"'
         )
-    if not connection.secret.startswith(REFERENCES):
+    refuse_open(name, connection)
+    return resolve(connection.secret)
+
+
+def refuse_open(name: str, connection: Connection) -> None:
+    """A secret is named in the project file, and never stands there."""
+    if connection.secret and not connection.secret.startswith(REFERENCES):
         raise Invalid(
             f"connection `{bounded(name)}`: its secret stands in the open in {project_file.FILE_NAME}",
             hint="write env:NAME, file:PATH or keyring:SERVICE/USER, and change what was there",
         )
-    return resolve(connection.secret)

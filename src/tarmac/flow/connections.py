@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tarmac.core import project_file
-from tarmac.core.errors import NotFound
+from tarmac.core import connections
 from tarmac.core.secrets import Secret, resolve
 from tarmac.flow.graph import Node
 
@@ -42,11 +41,8 @@ class Connection:
 
 def connection(name: str) -> Connection:
     """The connection that `[connections.NAME]` of the nearest `tarmac.toml` describes, to be given to a step."""
-    file = project_file.find(Path.cwd())
-    known = project_file.load(file).connections if file is not None else {}
-    if name not in known:
-        raise NotFound.named("connection", name, known, hint=f"add [connections.{name}] to tarmac.toml")
-    found = known[name]
+    found = connections.named(name, Path.cwd())
+    connections.refuse_open(name, found)
     return Connection(name, found.kind, found.url, found.user, found.secret)
 
 

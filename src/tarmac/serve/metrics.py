@@ -14,10 +14,10 @@ BOUNDS = (
 class Tally:
     """Of one version of one endpoint."""
 
-    __slots__ = ("buckets", "errors", "latency", "predictions", "requests", "rows", "shadow_differs", "shadow_same")
+    __slots__ = ("buckets", "errors", "latency", "requests", "rows", "shadow_differs", "shadow_same")
 
     def __init__(self) -> None:
-        self.requests = self.rows = self.errors = self.predictions = 0
+        self.requests = self.rows = self.errors = 0
         self.shadow_same = self.shadow_differs = 0
         self.latency = 0.0
         self.buckets = [0] * (len(BOUNDS) + 1)
@@ -74,17 +74,6 @@ def merged(workers: Iterable[Iterable[Mapping[str, Any]]]) -> list[dict[str, Any
                 into[name] += fact[name]
             into["buckets"] = [a + b for a, b in zip(into["buckets"], fact["buckets"], strict=True)]
     return list(total.values())
-
-
-def quantile(buckets: list[int], share: float) -> float | None:
-    """The upper end of the bucket that holds the request at `share`, in seconds."""
-    total = sum(buckets)
-    seen = 0
-    for bound, count in zip(BOUNDS, buckets, strict=False):
-        seen += count
-        if total and seen >= share * total:
-            return bound
-    return None
 
 
 _COUNTERS = (

@@ -79,9 +79,6 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tokens: list[str] = []
     """Digests of the tokens that callers have to show; none means that everybody may ask."""
 
-    def folders(self) -> set[tuple[str, str]]:
-        return {(served.folder, served.version) for endpoint in self.endpoints for served in endpoint.versions}
-
 
 _decoder = msgspec.json.Decoder(Routes)
 
